@@ -1,0 +1,97 @@
+//! Wall time read once at the start, then moved on by the monotonic clock.
+//!
+//! A step of the machine's clock during a show moves no hold's end. Cores receive `now`; only handles, tasks and
+//! threads ask a [`Clock`].
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMs(pub i64);
+
+impl UnixMs {
+    pub fn plus(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// The time from `earlier` to `self`; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// The server's one clock; clones share it.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    Running { started_at: i64, started: Instant, ahead_ms: AtomicI64 },
+    Manual(AtomicI64),
+}
+
+impl Clock {
+    pub fn start() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads wall time")]
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_at = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        Self(Arc::new(Source::Running { started_at, started: Instant::now(), ahead_ms: AtomicI64::new(0) }))
+    }
+
+    /// A clock that stands still until [`Clock::advance`] moves it.
+    pub fn manual(at: UnixMs) -> Self {
+        Self(Arc::new(Source::Manual(AtomicI64::new(at.0))))
+    }
+
+    pub fn now(&self) -> UnixMs {
+        match &*self.0 {
+            Source::Running { started_at, started, ahead_ms } => {
+                let run = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+                UnixMs(started_at + run + ahead_ms.load(Ordering::Relaxed))
+            }
+            Source::Manual(at) => UnixMs(at.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Moves a manual clock on. A running one does not move by hand.
+    pub fn advance(&self, time: Duration) {
+        if let Source::Manual(at) = &*self.0 {
+            at.fetch_add(i64::try_from(time.as_millis()).unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// Never tells a time before `newest`: called once with the newest entry on disk, so that a machine that started
+    /// with a wrong clock does not write a past.
+    pub fn not_before(&self, newest: UnixMs) {
+        let behind = newest.0 - self.now().0;
+        if behind > 0 {
+            match &*self.0 {
+                Source::Running { ahead_ms, .. } => ahead_ms.fetch_add(behind, Ordering::Relaxed),
+                Source::Manual(at) => at.fetch_add(behind, Ordering::Relaxed),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_goes_before_the_newest_entry() {
+        let clock = Clock::manual(UnixMs(1_000));
+        clock.not_before(UnixMs(5_000));
+        assert_eq!(clock.now(), UnixMs(5_000));
+        clock.not_before(UnixMs(2_000));
+        assert_eq!(clock.now(), UnixMs(5_000));
+    }
+}
