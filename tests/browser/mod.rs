@@ -1,0 +1,3 @@
+//! The pages in a real Chromium. Needs one on the path; `tests/run` sees to that.
+
+mod driver;

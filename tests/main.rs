@@ -1,0 +1,6 @@
+//! The integration tests: one binary, one module per area. Each starts the real server and speaks the real protocol.
+
+mod support;
+
+mod browser;
+mod tidy;
