@@ -10,6 +10,7 @@ pub mod page;
 pub mod rest;
 pub mod scratch;
 pub mod server;
+pub mod shop;
 pub mod token;
 pub mod view;
 pub mod wait;

@@ -94,9 +94,29 @@ impl Page {
     }
 
     /// Waits until the element is there, at rest, enabled and not covered, and clicks its middle with the mouse.
-    pub async fn click(&self, selector: &str) {
+    /// Returns the place.
+    pub async fn click(&self, selector: &str) -> (f64, f64) {
         let (x, y) = self.point_at(selector).await;
         self.mouse(x, y, 1).await;
+        (x, y)
+    }
+
+    /// Clicks a place, whatever is there.
+    pub async fn click_at(&self, (x, y): (f64, f64)) {
+        self.mouse(x, y, 1).await;
+    }
+
+    /// Chooses an option of a select.
+    pub async fn choose(&self, selector: &str, value: &str) {
+        self.wait_visible(selector).await;
+        let choose = "((select, value) => {
+            select.value = value;
+            for (const name of ['input', 'change']) select.dispatchEvent(new Event(name, { bubbles: true }));
+            return select.value === value;
+        })";
+        let select = format!("document.querySelector({})", quoted(selector));
+        let chosen: bool = self.eval(&format!("{choose}({select}, {})", quoted(value))).await;
+        assert!(chosen, "{selector} has no option {value}");
     }
 
     /// Two clicks as fast as a hand can.
