@@ -149,3 +149,48 @@ fn map(value: &Value) -> BTreeMap<String, Value> {
 fn product_id(product: &Value) -> Option<&str> {
     product.as_str().or_else(|| product.get("id")?.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn standing_at(seq: u64) -> View {
+        let mut view = View::default();
+        view.take(
+            &json!({ "snapshot": { "epoch": "e", "seq": seq, "stock": { "s": { "available": 5 } }, "shelf": [] } }),
+        );
+        view
+    }
+
+    fn stock(seq: u64, available: u64) -> Value {
+        json!({ "seq": seq, "type": "stock", "sku": "s", "available": available })
+    }
+
+    #[test]
+    fn a_frame_that_overlaps_is_applied_above_the_cursor_only() {
+        let mut view = standing_at(7);
+        view.take(&json!({ "prev": 5, "seq": 9, "events": [stock(6, 1), stock(8, 3)] }));
+        assert_eq!((view.seq, view.available("s"), view.events.len()), (9, Some(3), 1));
+    }
+
+    #[test]
+    fn an_old_frame_is_ignored_and_a_gap_is_noticed() {
+        let mut view = standing_at(7);
+        view.take(&json!({ "prev": 3, "seq": 7, "events": [stock(7, 1)] }));
+        assert_eq!((view.seq, view.available("s"), view.missed), (7, Some(5), false));
+
+        view.take(&json!({ "prev": 8, "seq": 9, "events": [stock(9, 1)] }));
+        assert_eq!((view.seq, view.available("s"), view.missed), (7, Some(5), true));
+        view.take(&json!({ "snapshot": { "epoch": "e", "seq": 9, "stock": {} } }));
+        assert!(!view.missed);
+    }
+
+    #[test]
+    fn a_tally_without_events_is_heard() {
+        let mut view = standing_at(7);
+        view.take(&json!({ "prev": 7, "seq": 7, "tally": { "viewers": 3, "likes": 9 } }));
+        assert_eq!((view.viewers, view.likes, view.seq), (3, 9, 7));
+    }
+}
