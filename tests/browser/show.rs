@@ -136,9 +136,6 @@ async fn a_comment_is_seen_soon(from: &Page, to: &Page, text: &str) {
 /// Ends the show, saying yes when asked.
 async fn end_show(studio: &Page) {
     studio.click(&hook("end-show")).await;
-    let confirm = hook("end-confirm");
-    if studio.eval::<bool>(&format!("!!document.querySelector('{confirm}')?.checkVisibility()")).await {
-        studio.click(&confirm).await;
-    }
+    studio.click(&hook("end-confirm")).await;
     studio.wait_for(&state_is("live-state", "ended")).await;
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     devtools::{DevTools, Event},
-    wait::{DEADLINE, wait_until},
+    wait::{DEADLINE, poll},
 };
 
 pub struct Page {
@@ -71,26 +71,18 @@ impl Page {
     }
 
     pub async fn wait_for_at_most(&self, condition: &str, deadline: Duration) {
-        let mut last = String::new();
-        let started = std::time::Instant::now();
-        wait_until(condition, deadline * 2, async || {
+        let asked = format!("!!({condition})");
+        let mut last = Ok(Value::Null);
+        let held = poll(deadline, async || {
             self.check();
             // A page that is being replaced cannot be asked; its successor can.
-            match self.try_eval(&format!("!!({condition})")).await {
-                Ok(Value::Bool(true)) => return Some(()),
-                Ok(_) => {}
-                Err(error) => last = error,
-            }
-            if started.elapsed() > deadline {
-                let (place, seen) = (self.place().await, self.seen().await);
-                let console = self.log.borrow().join("\n  ");
-                panic!(
-                    "waited {deadline:?} at {place} for\n  {condition}\n{last}\nseen: {seen}\nconsole:\n  {console}"
-                );
-            }
-            None
+            last = self.try_eval(&asked).await;
+            matches!(last, Ok(Value::Bool(true))).then_some(())
         })
         .await;
+        if held.is_none() {
+            panic!("waited {deadline:?} for\n  {condition}\nat last {last:?} {}", self.situation().await);
+        }
     }
 
     /// Waits until the element is there, at rest, enabled and not covered, and clicks its middle with the mouse.
@@ -213,26 +205,25 @@ impl Page {
     /// The middle of an element that a person could click now.
     async fn point_at(&self, selector: &str) -> (f64, f64) {
         let find = POINT.replace("SELECTOR", &quoted(selector));
-        let mut why = Value::Null;
-        let started = std::time::Instant::now();
-        wait_until(selector, DEADLINE * 2, async || {
+        let mut found = Value::Null;
+        let point = poll(DEADLINE, async || {
             self.check();
-            why = self.try_eval(&find).await.unwrap_or_else(Value::String);
-            if started.elapsed() > DEADLINE {
-                panic!("{selector} cannot be clicked at {}: {why}\nseen: {}", self.place().await, self.seen().await);
-            }
-            Some((why["x"].as_f64()?, why["y"].as_f64()?))
+            found = self.try_eval(&find).await.unwrap_or_else(Value::String);
+            Some((found["x"].as_f64()?, found["y"].as_f64()?))
         })
-        .await
+        .await;
+        match point {
+            Some(point) => point,
+            None => panic!("{selector} cannot be clicked: {found} {}", self.situation().await),
+        }
     }
 
-    async fn place(&self) -> String {
-        self.try_eval("location.pathname").await.map_or_else(|error| error, |path| path.to_string())
-    }
-
-    async fn seen(&self) -> String {
-        let seen = self.try_eval("document.body.innerText.replace(/\\s+/g, ' ').slice(0, 600)").await;
-        seen.map_or_else(|error| error, |text| text.to_string())
+    /// What one would look at when a test has failed here.
+    async fn situation(&self) -> String {
+        const SEEN: &str =
+            "location.pathname + ' shows: ' + document.body.innerText.replace(/\\s+/g, ' ').slice(0, 600)";
+        let seen = self.try_eval(SEEN).await.map_or_else(|error| error, |seen| seen.to_string());
+        format!("at {seen}\nconsole:\n  {}", self.console().join("\n  "))
     }
 
     /// Fails the test when the page has failed.

@@ -121,8 +121,7 @@ impl Server {
     async fn run(&mut self) {
         self.log_seen = self.log().len();
         self.child = Some(self.spawn());
-        let deadline = DEADLINE;
-        let line = wait_until("the server to say that it serves", deadline, async || {
+        let line = wait_until("the server to say that it serves", DEADLINE, async || {
             let exited = self.child.as_mut()?.try_wait().expect("the child can be asked");
             let log = self.log();
             let fresh = log.get(self.log_seen..).unwrap_or_default();

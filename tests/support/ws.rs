@@ -89,12 +89,11 @@ impl Ws {
     /// Waits for the answer to command `id`, folding all that comes before it.
     pub async fn answer(&mut self, id: u64) -> Value {
         let what = format!("the answer to command {id}");
-        let deadline = DEADLINE;
         let seen = self.heard.iter().find(|message| message["re"] == id).cloned();
         if let Some(answer) = seen {
             return answer;
         }
-        within(&what, deadline, async {
+        within(&what, DEADLINE, async {
             loop {
                 match self.next().await {
                     Some(message) if message["re"] == id => return message,
