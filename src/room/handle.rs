@@ -39,6 +39,8 @@ pub struct Brief {
     /// Video or audio is arriving.
     pub live: bool,
     pub skus: Arc<HashSet<SkuId>>,
+    /// Who was removed from the show.
+    pub kicks: Arc<std::collections::BTreeSet<Who>>,
 }
 
 /// Counters of a room since the server started.

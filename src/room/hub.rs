@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::{
     clock::Clock,
-    protocol::{Body, Class, Event, Fault, Frame, SILENCE_MAX, Tally},
+    protocol::{Body, Class, Event, Fault, Frame, SILENCE_MAX, Snapshot, Tally},
     ring::{Encoded, Ring},
     room::{
         Brief, Command, Config, Outside, Shown, Stats,
@@ -168,7 +168,7 @@ impl Hub {
             }
             Ok(events) if events.is_empty() && self.tick.events.is_empty() => {
                 if let Some(reply) = reply {
-                    let _ = reply.send(Ok(events));
+                    let _ = reply.send(Ok(Vec::new()));
                 }
             }
             Ok(events) => {
@@ -322,6 +322,7 @@ impl Hub {
             started_at: state.show.started_at,
             live: state.media.live,
             skus: Arc::new(skus),
+            kicks: Arc::new(state.kicks.clone()),
         }));
     }
 
@@ -335,13 +336,8 @@ impl Hub {
     }
 
     fn refresh_snapshot(&mut self) {
-        #[derive(serde::Serialize)]
-        struct Wrapped {
-            snapshot: crate::protocol::Snapshot,
-        }
-        let snapshot = self.shown.snapshot(self.ring.epoch(), self.audience.tally().viewers);
-        let text = serde_json::to_string(&Wrapped { snapshot }).expect("a snapshot is plain data with text keys");
-        self.ring.set_snapshot(self.shown.seq, text.into());
+        let viewers = self.audience.tally().viewers;
+        self.ring.set_snapshot(self.shown.seq, snapshot_text(&self.shown, self.ring.epoch(), viewers));
         self.frames_since_snapshot = 0;
     }
 
@@ -368,6 +364,16 @@ impl Hub {
         self.push(Frame { prev: seq, seq, events: vec![], tally: Some(tally), left_out: None }, false);
         debug!(viewers = tally.viewers, likes = tally.likes, "tally");
     }
+}
+
+/// `{"snapshot":{...}}`, as a joiner receives it.
+pub(super) fn snapshot_text(state: &State, epoch: &str, viewers: u64) -> String {
+    #[derive(serde::Serialize)]
+    struct Wrapped {
+        snapshot: Snapshot,
+    }
+    let snapshot = state.snapshot(epoch, viewers);
+    serde_json::to_string(&Wrapped { snapshot }).expect("a snapshot is plain data with text keys")
 }
 
 async fn flush_of_first(waiting: &mut VecDeque<Flushing>) -> Result<(), TapeError> {

@@ -124,8 +124,8 @@ impl Rooms {
         let epoch = Alphanumeric.sample_string(&mut rand::rng(), 12);
         inner.tape.open(&facts.id, Line::head(&state, &epoch, inner.clock.now())).await?;
 
-        let ring = Ring::new(inner.ring.clone(), epoch);
         let audience = Audience::starting_at(state.likes);
+        let ring = Ring::new(inner.ring.clone(), epoch.clone(), state.seq, hub::snapshot_text(&state, &epoch, 0));
         let (mailbox, inbox) = mpsc::channel(inner.config.mailbox.max(1));
         let (brief, stats) = (Arc::new(ArcSwap::from_pointee(Brief::default())), Arc::new(Stats::default()));
         let shelf = state.shelf.clone();
