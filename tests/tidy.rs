@@ -23,8 +23,8 @@ const LAYERS: &[&[&str]] = &[
     &["id"],
 ];
 
-/// `client` stands beside the server and knows the wire only.
-const CLIENT_IMPORTS: &[&str] = &["protocol", "id"];
+/// `client` stands beside the server and knows the wire only, with the times and ids that are on it.
+const CLIENT_IMPORTS: &[&str] = &["protocol", "clock", "id"];
 
 /// Who may use the library's `client`.
 const CLIENT_USERS: &[&str] = &["main", "demo", "app"];
