@@ -131,14 +131,8 @@ impl Publisher {
         let config = self.http.config();
         let local = self.http.server().local_ip(config).await?;
         let mut peer = Peer::open(local, Purpose::Send).await?;
-        let opened = self.negotiate(&mut peer).await;
-        match opened {
-            Ok((location, video, audio)) => Ok(Session { peer, location, video, audio }),
-            Err(why) => {
-                peer.close().await;
-                Err(why)
-            }
-        }
+        let (location, video, audio) = self.negotiate(&mut peer).await?;
+        Ok(Session { peer, location, video, audio })
     }
 
     async fn negotiate(&self, peer: &mut Peer) -> Result<(String, Sender, Option<Sender>), Error> {

@@ -43,15 +43,11 @@ pub enum Dial {
     Channel(Arc<dyn DataChannel>),
 }
 
-/// What the handle asks of the task.
-pub enum Ask {
-    Command {
-        name: &'static str,
-        body: Value,
-        answer: Answerer,
-    },
-    /// A fresh token: for the next join, and told to the server.
-    Renew(String),
+/// A command that the handle asks of the task.
+pub struct Ask {
+    pub name: &'static str,
+    pub body: Value,
+    pub answer: Answerer,
 }
 
 pub type Answerer = oneshot::Sender<Result<Value, Error>>;
@@ -74,32 +70,21 @@ enum Ending {
 }
 
 pub struct LinkTask {
-    dial: Dial,
-    token: String,
-    config: Config,
-    asks: mpsc::Receiver<Ask>,
-    view: Arc<watch::Sender<View>>,
-    leave: CancellationToken,
+    pub dial: Dial,
+    /// A new token is told to the server, and used for the next join.
+    pub token: watch::Receiver<String>,
+    pub config: Config,
+    pub asks: mpsc::Receiver<Ask>,
+    pub view: Arc<watch::Sender<View>>,
+    pub leave: CancellationToken,
     /// Answered once, when the first join is done or has failed.
-    first: Option<oneshot::Sender<Result<(), Error>>>,
-    talk: Conversation<Answerer>,
-    losses: u32,
+    pub first: Option<oneshot::Sender<Result<(), Error>>>,
+    pub talk: Conversation<Answerer>,
+    /// Connections lost since the last one that went live.
+    pub losses: u32,
 }
 
 impl LinkTask {
-    pub fn new(
-        dial: Dial,
-        token: String,
-        config: Config,
-        asks: mpsc::Receiver<Ask>,
-        view: Arc<watch::Sender<View>>,
-        leave: CancellationToken,
-        first: oneshot::Sender<Result<(), Error>>,
-    ) -> Self {
-        let (first, talk) = (Some(first), Conversation::new());
-        Self { dial, token, config, asks, view, leave, first, talk, losses: 0 }
-    }
-
     /// Runs until the viewer leaves, the server says not to come back, or the first attempt fails.
     pub async fn run(mut self) {
         loop {
@@ -154,6 +139,7 @@ impl LinkTask {
                     }
                 }
                 Some(ask) = self.asks.recv(), if room_for_more => self.say(ask, wire).await?,
+                Ok(()) = self.token.changed() => self.renew(wire).await?,
                 () = tokio::time::sleep_until(heard_at + self.config.silence_max) => return Err(Error::Timeout("silence")),
             }
             if !room_for_more {
@@ -163,20 +149,21 @@ impl LinkTask {
     }
 
     async fn join(&mut self, wire: &mut Wire) -> Result<(), Error> {
-        let text = self.talk.join(&self.token, &self.view.borrow());
+        let text = self.talk.join(&self.token.borrow_and_update(), &self.view.borrow());
         wire.send(text, self.config.request_timeout).await
     }
 
     async fn say(&mut self, ask: Ask, wire: &mut Wire) -> Result<(), Error> {
-        let text = match ask {
-            Ask::Command { answer, .. } if answer.is_closed() => return Ok(()),
-            Ask::Command { name, body, answer } => self.talk.ask(name, body, answer),
-            Ask::Renew(token) => {
-                self.token = token;
-                self.view.send_modify(|view| view.token_expiring = false);
-                serde_json::json!({"auth": {"token": self.token}}).to_string()
-            }
-        };
+        if ask.answer.is_closed() {
+            return Ok(());
+        }
+        let text = self.talk.ask(ask.name, ask.body, ask.answer);
+        wire.send(text, self.config.request_timeout).await
+    }
+
+    async fn renew(&mut self, wire: &mut Wire) -> Result<(), Error> {
+        self.view.send_modify(|view| view.token_expiring = false);
+        let text = serde_json::json!({"auth": {"token": *self.token.borrow_and_update()}}).to_string();
         wire.send(text, self.config.request_timeout).await
     }
 

@@ -81,3 +81,8 @@ impl Default for Config {
         }
     }
 }
+
+#[cfg(test)]
+mod media_tests;
+#[cfg(test)]
+mod viewer_tests;

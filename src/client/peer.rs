@@ -44,11 +44,31 @@ pub enum Purpose {
 }
 
 pub struct Peer {
-    pub connection: Arc<dyn PeerConnection>,
+    pub connection: Connection,
     pub state: watch::Receiver<RTCPeerConnectionState>,
     pub tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub channels: mpsc::Receiver<Arc<dyn DataChannel>>,
     gathered: watch::Receiver<bool>,
+}
+
+/// The crate's connection, closed when it is dropped: its task would run on otherwise.
+pub struct Connection(Arc<dyn PeerConnection>);
+
+impl std::ops::Deref for Connection {
+    type Target = Arc<dyn PeerConnection>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let connection = Arc::clone(&self.0);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { connection.close().await });
+        }
+    }
 }
 
 impl Peer {
@@ -76,7 +96,7 @@ impl Peer {
             .with_udp_addrs(vec![std::net::SocketAddr::new(local, 0)])
             .build()
             .await?;
-        Ok(Self { connection: Arc::new(connection), state, tracks, channels, gathered })
+        Ok(Self { connection: Connection(Arc::new(connection)), state, tracks, channels, gathered })
     }
 
     /// The offer with all candidates: nothing is trickled.

@@ -1,7 +1,7 @@
 //! A person in a room: one session, its view, and what she does there.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     client::{
         Config, Error, Held, Server,
+        conversation::Conversation,
         link::{Ask, Dial, LinkTask},
         rest::OneHold,
         view::{Link, View},
@@ -35,10 +36,11 @@ pub struct Viewer(Arc<Inner>);
 
 struct Inner {
     asks: mpsc::Sender<Ask>,
+    token: watch::Sender<String>,
     view: Arc<watch::Sender<View>>,
     request_timeout: Duration,
     leave: CancellationToken,
-    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
     _leave_on_drop: DropGuard,
 }
 
@@ -53,17 +55,28 @@ impl Viewer {
     pub(super) async fn start(dial: Dial, token: &str, config: &Config) -> Result<Self, Error> {
         let (asks, mailbox) = mpsc::channel(config.commands_max.max(1));
         let view = Arc::new(watch::Sender::new(View::new(config.keep_max)));
-        let leave = CancellationToken::new();
+        let (token, token_seen) = watch::channel(token.to_owned());
         let (first, joined) = oneshot::channel();
-        let link = LinkTask::new(dial, token.into(), config.clone(), mailbox, Arc::clone(&view), leave.clone(), first);
-        let task = std::sync::Mutex::new(Some(tokio::spawn(link.run())));
+        let leave = CancellationToken::new();
+        let link = LinkTask {
+            dial,
+            token: token_seen,
+            config: config.clone(),
+            asks: mailbox,
+            view: Arc::clone(&view),
+            leave: leave.clone(),
+            first: Some(first),
+            talk: Conversation::new(),
+            losses: 0,
+        };
         let inner = Inner {
             asks,
+            token,
             view,
             request_timeout: config.request_timeout,
             _leave_on_drop: leave.clone().drop_guard(),
             leave,
-            task,
+            task: Mutex::new(Some(tokio::spawn(link.run()))),
         };
         let viewer = Self(Arc::new(inner));
 
@@ -205,15 +218,15 @@ impl Viewer {
     }
 
     /// Goes on with another token: told to the server, and used for the next join.
-    pub async fn renew(&self, token: &str) -> Result<(), Error> {
-        self.0.asks.send(Ask::Renew(token.to_owned())).await.map_err(|_| self.over())
+    pub fn renew(&self, token: &str) {
+        self.0.token.send_replace(token.to_owned());
     }
 
     /// Any command. The answer's `ok`, or the refusal as [`Error::Refused`].
     pub async fn ask(&self, name: &'static str, body: Value) -> Result<Value, Error> {
         let (answer, answered) = oneshot::channel();
         let asking = async {
-            self.0.asks.send(Ask::Command { name, body, answer }).await.map_err(|_| self.over())?;
+            self.0.asks.send(Ask { name, body, answer }).await.map_err(|_| self.over())?;
             answered.await.map_err(|_| self.over())?
         };
         timeout(self.0.request_timeout, asking).await.map_err(|_| Error::Timeout(name))?
@@ -222,7 +235,7 @@ impl Viewer {
     /// Ends the session and returns when its task is gone.
     pub async fn leave(&self) {
         self.0.leave.cancel();
-        let task = self.0.task.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
             let _ = task.await;
         }

@@ -19,14 +19,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use webrtc::{
     data_channel::{DataChannel, RTCDataChannelInit},
     media_stream::track_remote::{TrackRemote, TrackRemoteEvent},
-    peer_connection::{PeerConnection, RTCPeerConnectionState},
+    peer_connection::RTCPeerConnectionState,
 };
 
 use crate::{
     client::{
         Config, Error, Http, Server, Viewer,
         link::Dial,
-        peer::{Peer, Purpose, gone},
+        peer::{Connection, Peer, Purpose, gone},
         playback::Kind,
     },
     id::RoomId,
@@ -69,11 +69,11 @@ pub struct Watcher {
     http: Http,
     token: String,
     location: String,
-    connection: Arc<dyn PeerConnection>,
+    connection: Connection,
     channels: Mutex<mpsc::Receiver<Arc<dyn DataChannel>>>,
     video_track: watch::Receiver<Option<Arc<dyn TrackRemote>>>,
     stats: watch::Receiver<WatcherStats>,
-    _close_on_drop: DropGuard,
+    _end_on_drop: DropGuard,
 }
 
 impl Watcher {
@@ -89,13 +89,7 @@ impl Watcher {
         let started = Instant::now();
         let http = Http::new(server.clone(), config.clone());
         let mut peer = Peer::open(server.local_ip(config).await?, Purpose::Receive).await?;
-        let location = match negotiate(&http, &mut peer, &format!("/whep/{room}"), token, with_room).await {
-            Ok(location) => location,
-            Err(why) => {
-                peer.close().await;
-                return Err(why);
-            }
-        };
+        let location = negotiate(&http, &mut peer, &format!("/whep/{room}"), token, with_room).await?;
         Ok(Self::playing(http, token.to_owned(), location, peer, started))
     }
 
@@ -103,17 +97,13 @@ impl Watcher {
         let Peer { connection, state, tracks, channels, .. } = peer;
         let (stats, seen) = watch::channel(WatcherStats::default());
         let (video_sender, video_track) = watch::channel(None);
-        let close = CancellationToken::new();
+        let ended_on_drop = CancellationToken::new();
 
         let counting = Counting { started, stats, video: video_sender, tasks: JoinSet::new() };
-        let (ended, kept) = (close.clone(), Arc::clone(&connection));
-        tokio::spawn(async move {
-            ended.run_until_cancelled(counting.run(tracks, state)).await;
-            let _ = kept.close().await;
-        });
-        let channels = Mutex::new(channels);
-        let _close_on_drop = close.drop_guard();
-        Self { http, token, location, connection, channels, video_track, stats: seen, _close_on_drop }
+        let ended = ended_on_drop.clone();
+        tokio::spawn(async move { ended.run_until_cancelled(counting.run(tracks, state)).await });
+        let (channels, _end_on_drop) = (Mutex::new(channels), ended_on_drop.drop_guard());
+        Self { http, token, location, connection, channels, video_track, stats: seen, _end_on_drop }
     }
 
     pub fn stats(&self) -> WatcherStats {
