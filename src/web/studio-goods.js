@@ -45,7 +45,7 @@ export class DeskGoods {
     const frame = picture(product);
     frame.append(el('span', { className: 'place', textContent: place + 1 }));
     const pin = el('button', {
-      className: isPinned ? 'button small line' : 'button small',
+      className: 'button line small',
       data: { test: isPinned ? 'unpin' : 'pin' },
       textContent: t(isPinned ? 'studio_unpin' : 'studio_pin'),
     });

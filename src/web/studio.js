@@ -44,6 +44,7 @@ function paint(room, broadcast, changed) {
     setText(part('online'), count(tally.viewers));
     setText(part('likes'), count(tally.likes));
   }
+  if (changed.has('media')) paintLive(room, broadcast);
   if (changed.has('show')) {
     const title = show.title || room.id;
     setText(byId('title'), title);
@@ -71,15 +72,22 @@ function paintLive(room, broadcast) {
   const { state } = broadcast;
   const isRunning = room.state.show.running;
   part('live-state').dataset.state = state;
-  setText(byId('live-word'), t(`studio_${state}`));
+  setText(byId('live-word'), t(liveWord(room, state)));
   byId('on-air-badge').hidden = state !== 'live';
   const go = part('go-live');
   go.hidden = state === 'live';
   go.disabled = state === 'connecting' || !broadcast.stream || room.status !== 'live';
-  setText(go, t(isRunning ? 'studio_go_again' : 'studio_go'));
+  const elsewhere = isRunning && room.state.media.live;
+  setText(go, t(elsewhere ? 'studio_take_over' : isRunning ? 'studio_go_again' : 'studio_go'));
   part('end-show').hidden = !isRunning && state !== 'live';
   paintStats(broadcast);
   paintTime(room);
+}
+
+/** A show may run without this page: from OBS, from another device, or with nobody sending. */
+function liveWord({ state: { show, media } }, state) {
+  if (state !== 'idle' || !show.running) return `studio_${state}`;
+  return media.live ? 'studio_elsewhere' : 'studio_no_picture';
 }
 
 function paintStats({ stats, state }) {
