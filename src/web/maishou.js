@@ -26,6 +26,8 @@ const LIKES_PER_COMMAND_MAX = 50;
 /** Sockets that never opened before the data channel is tried. */
 const SOCKET_FAILURES_MAX = 2;
 const HOLD_PATIENCE_MS = 30_000;
+/** Refusals of a join that coming back would not change, and the close codes that mean them. */
+const FINAL_REFUSALS = { unauthorized: 3500, forbidden: 3500, kicked: 3501, limit_reached: 3503 };
 
 /**
  * One live room, as one person sees it.
@@ -326,8 +328,8 @@ export class Room extends EventTarget {
       this.me = { who: ok.who, role: ok.role, name: ok.name };
       if (ok.resumed) setTimeout(() => this.#caughtUp(), CAUGHT_UP_AFTER_MS);
     } catch (error) {
-      if (!error.unanswered) this.#finish({ code: 3500, reason: error.code });
-      this.#link?.close();
+      // A socket's close code follows; a data channel has none.
+      this.#link?.close(FINAL_REFUSALS[error.code]);
     }
   }
 

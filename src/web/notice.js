@@ -6,13 +6,9 @@ let timer = null;
 export function showNotice(text) {
   const element = document.getElementById('notice');
   element.textContent = text;
-  element.hidden = false;
-  // A modal dialog lies in the top layer; news must be seen above it.
-  const place = document.querySelector('dialog[open]') ?? document.body;
-  if (element.parentElement !== place) place.append(element);
+  // A popover that is shown anew lies above every dialog.
+  element.hidePopover();
+  element.showPopover();
   clearTimeout(timer);
-  timer = setTimeout(() => {
-    element.hidden = true;
-    document.body.append(element);
-  }, SHOWN_MS);
+  timer = setTimeout(() => element.hidePopover(), SHOWN_MS);
 }

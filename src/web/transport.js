@@ -1,5 +1,5 @@
 // The two ways to a session: a WebSocket, or the data channel `room` of a video connection.
-// Both carry the same text messages; a link is { kind, send(text), close() }.
+// Both carry the same text messages; a link is { kind, send(text), close(code) }.
 
 /** The subprotocol of the socket. */
 export const PROTOCOL = 'maishou.v1.json';
@@ -30,11 +30,11 @@ export function socketLink(url, on) {
   return {
     kind: 'websocket',
     send: (text) => socket.send(text),
-    close() {
+    close(code = LOST) {
       // A dead network answers no close frame, and nobody should wait for one.
       socket.onmessage = null;
       socket.close(1000);
-      closed({ code: LOST, reason: '' });
+      closed({ code, reason: '' });
     },
   };
 }
@@ -49,10 +49,10 @@ export function channelLink(channel, on) {
   return {
     kind: 'channel',
     send: (text) => channel.send(text),
-    close() {
+    close(code = LOST) {
       channel.onmessage = null;
       channel.close();
-      closed({ code: LOST, reason: '' });
+      closed({ code, reason: '' });
     },
   };
 }

@@ -6,6 +6,8 @@ import { t } from './words.js';
 const byId = (id) => document.getElementById(id);
 
 const SHOWN_MAX = 50;
+const PAGE = 200;
+const PAGES_MAX = 5;
 
 /** `change` is dispatched when any of them changed. */
 export class Orders extends EventTarget {
@@ -29,10 +31,21 @@ export class Orders extends EventTarget {
 
   /** Asks for what was ordered before this page was opened. */
   async load() {
-    const [messages, orders] = await Promise.allSettled([this.#room.messages(), this.#room.orders()]);
+    const [messages, orders] = await Promise.allSettled([this.#room.messages(), this.#allOrders()]);
     for (const message of messages.value ?? []) this.#fold(message);
     for (const order of orders.value ?? []) this.#keep(order);
     this.#changed();
+  }
+
+  /** The list begins with the oldest. */
+  async #allOrders() {
+    const orders = [];
+    for (let page = 0; page < PAGES_MAX; page += 1) {
+      const next = await this.#room.orders({ after: orders.at(-1)?.id, limit: PAGE });
+      orders.push(...next);
+      if (next.length < PAGE) break;
+    }
+    return orders;
   }
 
   get(id) {

@@ -216,7 +216,7 @@ export class Sheet {
   #finish(order) {
     setText(byId('done-word'), order.state === 'refund_due' ? t('notice_refund_due') : t('paid'));
     setText(byId('done-more'), t('paid_more', { id: order.id.slice(-8) }));
-    this.#show('done', t('orders'));
+    this.#show('done', '');
   }
 
   async #giveBack() {

@@ -142,5 +142,6 @@ function posterWords(room) {
 function tellPrivate({ type }) {
   const key = `notice_${type.split('.')[1]}`;
   const isNews = ['hold.expired', 'order.paid', 'order.refund_due', 'order.refunded'].includes(type);
-  if (isNews) showNotice(t(key));
+  // An open order sheet says it itself.
+  if (isNews && !part('sheet').open) showNotice(t(key));
 }

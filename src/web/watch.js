@@ -7,6 +7,11 @@ const LOOK_EVERY_MS = 2_000;
 /** Looks without a packet, while the room is live, before the connection counts as lost. */
 const SILENT_LOOKS_MAX = 4;
 const CHANNEL_TIMEOUT_MS = 15_000;
+/** A connection that stood so long was a good one: the next attempt starts without a grown delay. */
+const GOOD_AFTER_MS = 10_000;
+/** A stream that neither side would take for a channel of its own. */
+const UNUSED_STREAM = 1022;
+const CHANNEL_WANTED = 'a data channel is wanted';
 
 /**
  * One viewer's video. Its `state` is `connecting`, `connected`, `lost` (and trying again),
@@ -56,7 +61,7 @@ export class Watcher {
     if (this.#leg?.room?.readyState === 'open') return Promise.resolve(this.#leg.room);
     this.#channel = deferred();
     this.#wantsChannel = true;
-    this.#leg?.lost('a data channel is wanted');
+    this.#leg?.lost(CHANNEL_WANTED);
     const { promise, reject } = this.#channel;
     setTimeout(() => reject(new Error('no data channel in time')), CHANNEL_TIMEOUT_MS);
     return promise;
@@ -67,8 +72,10 @@ export class Watcher {
       let wait = jitteredDelay(attempt);
       try {
         const leg = await this.#join();
-        attempt = 0;
-        wait = (await leg.ended) === 'failed' ? jitteredDelay(attempt) : 0;
+        const since = Date.now();
+        const why = await leg.ended;
+        if (Date.now() - since > GOOD_AFTER_MS) attempt = 0;
+        wait = why === CHANNEL_WANTED ? 0 : jitteredDelay(attempt);
       } catch (error) {
         if (this.#stop.signal.aborted) return;
         if (isRefusal(error)) return this.#become('refused');
@@ -94,6 +101,7 @@ export class Watcher {
       await connected(pc);
       this.#replaceLeg(leg);
       this.#become('connected');
+      if (this.#wantsChannel && !leg.hasSection) leg.lost(CHANNEL_WANTED);
       return leg;
     } catch (error) {
       pc.close();
@@ -102,12 +110,12 @@ export class Watcher {
   }
 
   #legOf(pc) {
-    const leg = { pc, session: null, room: null, stream: new MediaStream() };
+    const leg = { pc, session: null, room: null, stream: new MediaStream(), hasSection: this.#wantsChannel };
     leg.ended = new Promise((resolve) => (leg.lost = resolve));
     pc.ontrack = ({ track }) => leg.stream.addTrack(track);
-    if (this.#wantsChannel) {
+    if (leg.hasSection) {
       // Never used: it puts the application section into the offer, in which the server opens `room`.
-      pc.createDataChannel('section', { negotiated: true, id: 0 });
+      pc.createDataChannel('section', { negotiated: true, id: UNUSED_STREAM });
       pc.ondatachannel = ({ channel }) => this.#takeChannel(leg, channel);
     }
     return leg;
