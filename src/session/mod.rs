@@ -14,6 +14,7 @@ mod live;
 mod outlet;
 mod presence;
 mod shop;
+mod stream;
 mod watching;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ pub use live::Live;
 pub use outlet::Outlet;
 pub use presence::{ConnectionId, Presence};
 pub use shop::{Payment, Shop};
+pub use stream::{Heard, Listener, Next};
 
 /// Settings of tokens.
 #[derive(Clone, Default, Serialize, Deserialize)]

@@ -25,7 +25,7 @@ impl Shop {
         }
         let answer = self.media.publish(room, offer).await.map_err(media_fault)?;
         info!(room = %room, session = %answer.session, "publishing");
-        self.own(person, room, answer.session);
+        self.own(person, room, &answer);
         Ok(answer)
     }
 
@@ -34,13 +34,14 @@ impl Shop {
         person.may_enter(room)?;
         self.refuse_kicked(person, room).await?;
         let answer = self.media.watch(room, offer).await.map_err(media_fault)?;
-        self.own(person, room, answer.session);
+        self.own(person, room, &answer);
         Ok(answer)
     }
 
-    fn own(&self, person: &Person, room: &RoomId, session: SessionId) {
-        let owner = MediaOwner { room: room.clone(), sub: person.sub().clone(), who: person.who(room) };
-        self.presence.add_media(session, owner);
+    fn own(&self, person: &Person, room: &RoomId, answer: &Answer) {
+        let etag = answer.etag.clone();
+        let owner = MediaOwner { etag, room: room.clone(), sub: person.sub().clone(), who: person.who(room) };
+        self.presence.add_media(answer.session, owner);
     }
 
     /// A person who was removed from the show stays out until it ends.
@@ -60,6 +61,11 @@ impl Shop {
             true => Ok(()),
             false => Err(Fault::not_found("session")),
         }
+    }
+
+    /// The ETag of a session that runs.
+    pub fn etag(&self, session: SessionId) -> Option<String> {
+        self.presence.media(session).map(|owner| owner.etag)
     }
 
     pub async fn candidate(&self, person: &Person, room: &RoomId, session: SessionId, sdp: &str) -> Result<(), Fault> {
