@@ -76,10 +76,13 @@ impl Batch {
         let ends = ends.collect();
         let bytes = match frames {
             [only] => only.wire.bytes().clone(),
-            several => several.iter().fold(Vec::with_capacity(end), |mut bytes, frame| {
-                bytes.extend_from_slice(frame.wire.bytes());
-                bytes
-            }).into(),
+            several => several
+                .iter()
+                .fold(Vec::with_capacity(end), |mut bytes, frame| {
+                    bytes.extend_from_slice(frame.wire.bytes());
+                    bytes
+                })
+                .into(),
         };
         Self { from, head, bytes, ends }
     }
@@ -92,7 +95,8 @@ impl Batch {
         }
         // A frame of its own is shared; out of several, only the rest is kept, not the whole batch.
         let rest = len..self.ends[whole];
-        let rest = if self.ends.len() == 1 { self.bytes.slice(rest) } else { Bytes::copy_from_slice(&self.bytes[rest]) };
+        let rest =
+            if self.ends.len() == 1 { self.bytes.slice(rest) } else { Bytes::copy_from_slice(&self.bytes[rest]) };
         Written { frames: whole as u64 + 1, rest: Some(rest) }
     }
 }

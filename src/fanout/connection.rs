@@ -72,7 +72,13 @@ pub(super) enum Pumped {
 }
 
 impl Connection {
-    pub(super) fn new(key: usize, sink: Sink, mailbox: Arc<Mailbox>, counters: Arc<Counters>, now: Instant) -> Rc<Self> {
+    pub(super) fn new(
+        key: usize,
+        sink: Sink,
+        mailbox: Arc<Mailbox>,
+        counters: Arc<Counters>,
+        now: Instant,
+    ) -> Rc<Self> {
         let (heard, pinged) = (Cell::new(now), Cell::new(false));
         Rc::new(Self { key, sink, mailbox, counters, opened: now, heard, pinged, out: RefCell::default() })
     }
@@ -268,7 +274,8 @@ impl Out {
     /// A close without a code has no payload.
     fn say_close(&mut self, code: Option<u16>, reason: &str) {
         let mut payload = code.map_or(Vec::new(), |code| code.to_be_bytes().to_vec());
-        payload.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(REASON_LEN_MAX)]);
+        let whole_characters = (0..=REASON_LEN_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+        payload.extend_from_slice(&reason.as_bytes()[..whole_characters.unwrap_or(0)]);
         self.control = Some(Wire::control(OpCode::Close, &payload));
         self.is_closing = true;
     }

@@ -102,6 +102,8 @@ async fn listen(websocket: &mut WebSocket<Ears<'_>>, inbound: &mut Option<Box<dy
                 let is_open = connection.mailbox.ended().is_none();
                 if let Some(inbound) = inbound.as_mut().filter(|_| is_open) {
                     inbound.message(text.as_str().to_owned()).await;
+                    // A client that sends many at once fills the socket before it fills the mailbox.
+                    shard.pump(connection, false, Instant::now());
                 }
             }
             Message::Binary(_) => return Ended::Broken("messages are text"),
