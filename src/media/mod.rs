@@ -14,6 +14,8 @@ mod config;
 mod driver;
 mod dtls;
 mod egress;
+#[cfg(test)]
+mod end_to_end;
 mod forward;
 mod gaps;
 mod inbound;

@@ -145,7 +145,7 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         let Some(channel) = &mut peer.channel else { return };
         let session = &peer.session;
-        let mut too_long = false;
+        let mut too_much = false;
         for said in channel.poll(may_read, now) {
             match said {
                 Said::Open => {
@@ -158,11 +158,11 @@ impl Worker {
                 }
                 Said::Closed => session.channel_is_open.store(false, Ordering::Release),
                 Said::Noise => self.counts.drop_one(Dropped::BadChannelData),
-                Said::TooLong => too_long = true,
+                Said::TooMuch => too_much = true,
             }
         }
         session.unacknowledged.fetch_sub(channel.acknowledged(), Ordering::Relaxed);
-        if too_long {
+        if too_much {
             self.counts.drop_one(Dropped::BadChannelData);
             return self.close(number, Failure::Channel, now);
         }
