@@ -100,7 +100,7 @@ impl Worker {
             publisher.announced.iter().for_each(|ssrc| keys.opener.announce(*ssrc));
         }
         peer.keys = Some(keys);
-        if let Role::Viewer(_) = peer.role {
+        if matches!(&peer.role, Role::Viewer(legs) if !legs.is_empty()) {
             self.want_keyframe(&room);
         }
     }
@@ -127,16 +127,15 @@ impl Worker {
         if !peer.session.room.is_published_by(peer.session.id) {
             return Err(Dropped::NotPublishing);
         }
-        let received = publisher.intake.receive(opened, now);
-        // Padding says that she is there, but not that there is something to see.
-        let packet = received?;
+        // Padding is an error here: it says that she is there, but not that there is something to see.
+        let packet = publisher.intake.receive(opened, now)?;
         publisher.packets.push(packet);
         publisher.media_at = Some(now);
-        self.pending_since.get_or_insert(now);
         if !publisher.source.is_live.load(Ordering::Relaxed) {
             let (room, source) = (peer.session.room.id.clone(), publisher.source.clone());
             self.go_live(room, &source, now);
         }
+        self.note_pending(number, now);
         Ok(())
     }
 
@@ -173,7 +172,7 @@ impl Worker {
         let clock = SenderClock { ntp: report.ntp_time, rtp: report.rtp_time, at: now };
         if let Some(clock) = publisher.intake.note_clock(report.ssrc, clock) {
             publisher.clocks.push(clock);
-            self.pending_since.get_or_insert(now);
+            self.note_pending(number, now);
         }
     }
 

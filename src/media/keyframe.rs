@@ -20,6 +20,10 @@ impl Throttle {
         self.wanted = true;
     }
 
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Whether to ask now; true at most once per interval.
     pub fn ask(&mut self, now: Instant) -> bool {
         let rested = self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= self.interval);
