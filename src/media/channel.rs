@@ -242,3 +242,7 @@ fn heard(message: &sctp::Chunks) -> Said {
         _ => Said::Noise,
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! A publisher and viewers of another implementation's making, through a real server on the loopback.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -111,6 +111,10 @@ fn codec(kind: RtpCodecKind) -> RTCRtpCodecParameters {
 
 impl Client {
     async fn new(profiles: Vec<SrtpProtectionProfile>) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into(), profiles).await
+    }
+
+    async fn at(local: IpAddr, profiles: Vec<SrtpProtectionProfile>) -> Self {
         let mut engine = MediaEngine::default();
         for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
             engine.register_codec(codec(kind), kind).unwrap();
@@ -128,7 +132,7 @@ impl Client {
             .with_interceptor_registry(interceptors)
             .with_setting_engine(settings)
             .with_handler(Arc::new(Handler { gathered, tracks: track_sender, channels: channel_sender }))
-            .with_udp_addrs(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
+            .with_udp_addrs(vec![SocketAddr::new(local, 0)])
             .build()
             .await
             .unwrap();
@@ -306,6 +310,29 @@ async fn a_peer_without_gcm_gets_aes_cm() {
     let mut video = packets_of(&mut viewer, RtpCodecKind::Video).await;
     assert!(is_gapless(&take(&mut video, 20).await));
     media.shutdown();
+}
+
+/// A channel needs a path both ways: a check that was answered, and a handshake over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_connect_however_the_server_listens() {
+    let ways = [
+        ("0.0.0.0:0", Some("127.0.0.1"), "127.0.0.1"),
+        ("[::1]:0", None, "::1"),
+        ("[::]:0", Some("127.0.0.1"), "127.0.0.1"),
+    ];
+    for (listen, candidate, local) in ways {
+        let (media, mut events) = server(|config| {
+            config.listen = listen.parse().unwrap();
+            config.candidates = candidate.iter().map(|candidate| candidate.parse().unwrap()).collect();
+        });
+        let mut client = Client::at(local.parse().unwrap(), both_profiles()).await;
+        client.connection.create_data_channel("spare", None).await.unwrap();
+        let offer = client.offer().await;
+        let answer = media.watch(&room(), &offer).await.unwrap();
+        client.accept(&answer).await;
+        next_event(&mut events, |event| matches!(event, Event::ChannelOpen { .. }).then_some(())).await;
+        media.shutdown();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

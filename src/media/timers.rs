@@ -147,9 +147,8 @@ impl Worker {
                 reports.push(Box::new(report));
             }
         }
-        // One report per compound: RTCP of two SSRCs is authenticated under the first one's index only.
-        for report in reports.chunks(1) {
-            peer.send_rtcp(report, &mut self.egress, &mut self.counts);
+        if !reports.is_empty() {
+            peer.send_rtcp(&reports, &mut self.egress, &mut self.counts);
         }
     }
 
