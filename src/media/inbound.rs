@@ -129,6 +129,10 @@ impl Worker {
         }
         // Padding is an error here: it says that she is there, but not that there is something to see.
         let packet = publisher.intake.receive(opened, now)?;
+        if packet.starts_keyframe && publisher.source.is_video(packet.track) {
+            publisher.source.wants_keyframe.store(false, Ordering::Release);
+            publisher.throttle.satisfy();
+        }
         publisher.packets.push(packet);
         publisher.media_at = Some(now);
         if !publisher.source.is_live.load(Ordering::Relaxed) {

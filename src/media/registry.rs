@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Config, Track,
-    codec::Codec,
+    codec::{Codec, Kind},
     dtls::Identity,
     negotiate::{Incoming, Outgoing},
     stats::Counts,
@@ -72,6 +72,10 @@ pub struct Source {
 }
 
 impl Source {
+    pub fn is_video(&self, track: u8) -> bool {
+        self.codecs.get(usize::from(track)).is_some_and(|codec| codec.kind() == Kind::Video)
+    }
+
     pub fn tracks(&self) -> Vec<Track> {
         self.codecs.iter().map(|codec| Track { kind: codec.kind().name(), codec: codec.name() }).collect()
     }
