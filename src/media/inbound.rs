@@ -137,15 +137,16 @@ impl Worker {
         publisher.media_at = Some(now);
         if !publisher.source.is_live.load(Ordering::Relaxed) {
             let (room, source) = (peer.session.room.id.clone(), publisher.source.clone());
-            self.go_live(room, &source, now);
+            let media_ms = publisher.intake.media_ms().unwrap_or(0);
+            self.go_live(room, &source, media_ms, now);
         }
         self.note_pending(number, now);
         Ok(())
     }
 
-    fn go_live(&mut self, room: RoomId, source: &Source, now: Instant) {
-        // Its time starts now, so that a state event of this very moment has one.
-        self.registry.note_media_time(source, 0, now);
+    fn go_live(&mut self, room: RoomId, source: &Source, media_ms: u64, now: Instant) {
+        // Before she is seen to be live, so that a state event of this very moment has a time.
+        self.registry.note_media_time(source, media_ms, now);
         source.is_live.store(true, Ordering::Release);
         self.outbox.push(super::Event::Live { room, session: source.session, tracks: source.tracks() });
     }
