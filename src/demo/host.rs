@@ -62,7 +62,7 @@ impl Broadcaster {
             let mut stats = anchor.watch();
             tokio::select! {
                 () = stop.cancelled() => return anchor.stop().await,
-                _ = stats.wait_for(|s| s.state != AnchorState::Live) => {}
+                _ = stats.wait_for(|s| s.state != AnchorState::Publishing) => {}
             }
             // Replaced or lost: stop trying, look who is live, and come back when nobody is.
             anchor.stop().await;
