@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hyper::Method;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -25,6 +26,7 @@ use crate::{
         playback::{Kind, Packetizer, Playback},
     },
     id::RoomId,
+    protocol::Snapshot,
 };
 
 /// A machine that slept sends nothing to catch up; the time line goes on from now.
@@ -34,7 +36,7 @@ const LATE_MAX: Duration = Duration::from_secs(1);
 pub enum AnchorState {
     #[default]
     Publishing,
-    /// The connection was lost; another attempt follows.
+    /// The connection was lost, or another session took the room; an attempt follows when the room is not live.
     Retrying,
     /// Over: stopped, or refused for good.
     Ended(String),
@@ -63,8 +65,9 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// Goes live with `clip` and returns when the first packets can flow. The first attempt's failure is returned;
-    /// later losses are repaired with growing waits.
+    /// Goes live with `clip`, in place of whoever is, and returns when the first packets can flow. The first attempt's
+    /// failure is returned; later losses are repaired with growing waits, but never at the cost of another session:
+    /// an anchor who was replaced waits until the room is free.
     pub async fn publish(
         server: &Server,
         room: &RoomId,
@@ -74,7 +77,7 @@ impl Anchor {
     ) -> Result<Self, Error> {
         let publisher = Publisher {
             http: Http::new(server.clone(), config.clone()),
-            path: format!("/whip/{room}"),
+            room: room.clone(),
             token: token.to_owned(),
             has_audio: !clip.audio.is_empty(),
         };
@@ -108,7 +111,7 @@ impl Anchor {
 /// How a session is opened.
 struct Publisher {
     http: Http,
-    path: String,
+    room: RoomId,
     token: String,
     has_audio: bool,
 }
@@ -135,13 +138,20 @@ impl Publisher {
         Ok(Session { peer, location, video, audio })
     }
 
+    /// Whether somebody is live in the room; a session of ours that was lost counts until the server has noticed.
+    async fn is_taken(&self) -> Result<bool, Error> {
+        let path = format!("/v1/rooms/{}", self.room);
+        let room: Snapshot = self.http.call(Method::GET, &path, Some(&self.token), None, None).await?;
+        Ok(room.media.live)
+    }
+
     async fn negotiate(&self, peer: &mut Peer) -> Result<(String, Sender, Option<Sender>), Error> {
         let deadline = self.http.config().media_timeout;
         let video = Sending::add(peer, Kind::Video).await?;
         let audio = if self.has_audio { Some(Sending::add(peer, Kind::Audio).await?) } else { None };
 
         let offer = peer.offer(deadline).await?;
-        let answer = self.http.offer(&self.path, &self.token, offer).await?;
+        let answer = self.http.offer(&format!("/whip/{}", self.room), &self.token, offer).await?;
         let connecting = async {
             peer.accept(answer.sdp).await?;
             let video = video.negotiated().await?;
@@ -245,14 +255,18 @@ impl AnchorTask {
         let config = self.publisher.http.config();
         let attempt = async {
             sleep(full_jitter(config.reconnect_base, config.reconnect_max, losses)).await;
-            self.publisher.open().await
+            match self.publisher.is_taken().await? {
+                true => Ok(None),
+                false => self.publisher.open().await.map(Some),
+            }
         };
         let opened = tokio::select! {
             () = self.stop.cancelled() => return Err("stopped".into()),
             opened = attempt => opened,
         };
         match opened {
-            Ok(session) => {
+            Ok(None) => Ok(None),
+            Ok(Some(session)) => {
                 self.stats.send_modify(|stats| {
                     stats.state = AnchorState::Publishing;
                     stats.sessions += 1;
@@ -271,11 +285,12 @@ impl AnchorTask {
     async fn send(&mut self, session: &mut Session) -> Ending {
         let mut began = Instant::now() - self.playback.next_at();
         let mut skipped_at: Option<Instant> = None;
+        let gone = session.peer.gone();
         loop {
             let due_at = began + self.playback.next_at();
             tokio::select! {
                 () = self.stop.cancelled() => return Ending::Stopped,
-                () = session.peer.gone() => return Ending::Lost,
+                () = gone.cancelled() => return Ending::Lost,
                 request = session.video.track.poll() => match request {
                     Some(TrackLocalEvent::OnRtcpPacket(_)) => self.answer_request(&mut skipped_at),
                     Some(_) => {}

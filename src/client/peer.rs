@@ -4,6 +4,7 @@ use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use rtc::{
     interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedPacket},
+    peer_connection::transport::RTCDtlsTransportState,
     rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind},
     sansio::Protocol,
 };
@@ -12,12 +13,14 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 use webrtc::{
     data_channel::DataChannel,
     media_stream::track_remote::TrackRemote,
     peer_connection::{
         MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
         RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, register_default_interceptors,
+        transport::DtlsTransport,
     },
 };
 
@@ -27,6 +30,11 @@ pub const VP8_PAYLOAD_TYPE: u8 = 96;
 pub const OPUS_PAYLOAD_TYPE: u8 = 111;
 /// Tracks and channels that the server opens before anybody looks; more are ignored.
 const OPENED_MAX: usize = 8;
+/// How often a candidate pair is checked before it works, and how often in all.
+const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(25);
+const ICE_CHECKS_MAX: u16 = 120;
+/// How soon a server's goodbye is noticed: the crate reports it in a state, not in an event.
+const GOODBYE_INTERVAL: Duration = Duration::from_millis(250);
 /// Without an answer to its checks a peer is disconnected after the first and has failed after both.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
 const ICE_FAILED: Duration = Duration::from_secs(3);
@@ -49,6 +57,7 @@ pub struct Peer {
     pub tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub channels: mpsc::Receiver<Arc<dyn DataChannel>>,
     gathered: watch::Receiver<bool>,
+    gone: CancellationToken,
 }
 
 /// The crate's connection, closed when it is dropped: its task would run on otherwise.
@@ -85,6 +94,7 @@ impl Peer {
         }
         let timeouts = SettingEngineBuilder::new()
             .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEPALIVE))
+            .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS_MAX))
             .with_include_loopback_candidate(true);
 
         let (events, state, gathered, tracks, channels) = Events::new();
@@ -96,7 +106,10 @@ impl Peer {
             .with_udp_addrs(vec![std::net::SocketAddr::new(local, 0)])
             .build()
             .await?;
-        Ok(Self { connection: Connection(Arc::new(connection)), state, tracks, channels, gathered })
+        let connection: Arc<dyn PeerConnection> = Arc::new(connection);
+        let gone = CancellationToken::new();
+        tokio::spawn(watch_over(Arc::clone(&connection), state.clone(), gone.clone()));
+        Ok(Self { connection: Connection(connection), state, tracks, channels, gathered, gone })
     }
 
     /// The offer with all candidates: nothing is trickled.
@@ -119,9 +132,9 @@ impl Peer {
         if is_over(state) { Err(Error::Lost) } else { Ok(()) }
     }
 
-    /// Returns when the connection is gone.
-    pub async fn gone(&mut self) {
-        gone(&mut self.state).await;
+    /// Cancelled when the connection has failed or one of the sides has closed it.
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
     }
 
     pub async fn close(&self) {
@@ -136,9 +149,40 @@ impl Peer {
     }
 }
 
-/// Returns when a connection of this state is gone.
-pub async fn gone(state: &mut watch::Receiver<RTCPeerConnectionState>) {
-    let _ = state.wait_for(|state| is_over(*state)).await;
+/// Tells when a connection is gone, and ends then; a [`Connection`] that is dropped is closed, and so gone.
+async fn watch_over(
+    connection: Arc<dyn PeerConnection>,
+    mut state: watch::Receiver<RTCPeerConnectionState>,
+    gone: CancellationToken,
+) {
+    while !said_goodbye(&connection).await {
+        let over = state.wait_for(|state| is_over(*state));
+        if timeout(GOODBYE_INTERVAL, over).await.is_ok() {
+            break;
+        }
+    }
+    gone.cancel();
+}
+
+/// Whether the other side has ended the DTLS connection that all media and data run over.
+async fn said_goodbye(connection: &Arc<dyn PeerConnection>) -> bool {
+    let Some(dtls) = dtls_of(connection).await else { return false };
+    matches!(dtls.state().await, Ok(RTCDtlsTransportState::Closed | RTCDtlsTransportState::Failed))
+}
+
+/// All tracks share one; there is none before the answer.
+async fn dtls_of(connection: &Arc<dyn PeerConnection>) -> Option<Arc<dyn DtlsTransport>> {
+    for receiver in connection.get_receivers().await {
+        if let Ok(Some(dtls)) = receiver.transport().await {
+            return Some(dtls);
+        }
+    }
+    for sender in connection.get_senders().await {
+        if let Ok(Some(dtls)) = sender.transport().await {
+            return Some(dtls);
+        }
+    }
+    None
 }
 
 fn is_over(state: RTCPeerConnectionState) -> bool {
