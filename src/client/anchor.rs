@@ -6,7 +6,7 @@ use hyper::Method;
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use webrtc::media_stream::{
@@ -97,6 +97,18 @@ impl Anchor {
     /// Follows what is sent.
     pub fn watch(&self) -> watch::Receiver<AnchorStats> {
         self.stats.clone()
+    }
+
+    /// Waits until the broadcast is as told.
+    pub async fn wait_for(
+        &self,
+        deadline: Duration,
+        mut holds: impl FnMut(&AnchorStats) -> bool,
+    ) -> Result<AnchorStats, Error> {
+        let mut stats = self.watch();
+        let waited = timeout(deadline, stats.wait_for(|stats| holds(stats))).await;
+        let stats = waited.map_err(|_| Error::Timeout("the broadcast"))?.map_err(|_| Error::Lost)?.clone();
+        Ok(stats)
     }
 
     /// Ends the session at the server and returns when it is gone.

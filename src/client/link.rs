@@ -21,10 +21,11 @@ use crate::{
     client::{
         Config, Error, Server,
         conversation::{Conversation, Heard},
+        error::passes,
         view::{Link, View},
     },
     id::RoomId,
-    protocol::{CloseCode, ErrorCode, Fault, SUBPROTOCOL},
+    protocol::{CloseCode, Fault, SUBPROTOCOL},
 };
 
 /// The socket's read buffer: a viewer's messages are short, and a crowd has many sockets.
@@ -198,7 +199,7 @@ impl LinkTask {
             Ending::Refused { code: Some(code), .. } if !CloseCode::reconnects(*code) => None,
             Ending::Refused { fault, .. } => {
                 let wait = fault.retry_after_ms.map_or(backoff, Duration::from_millis);
-                is_passing(fault).then_some(wait)
+                passes(fault).then_some(wait)
             }
             Ending::Missed => Some(full_jitter(self.config.reconnect_base, self.config.reconnect_base, 0)),
             Ending::Closed { code, .. } if !CloseCode::reconnects(*code) => None,
@@ -236,10 +237,6 @@ impl LinkTask {
             let _ = first.send(outcome);
         }
     }
-}
-
-fn is_passing(fault: &Fault) -> bool {
-    matches!(fault.code, ErrorCode::Busy | ErrorCode::RateLimited | ErrorCode::Internal)
 }
 
 /// A random wait up to an exponentially growing limit, so that a crowd does not come back in step.

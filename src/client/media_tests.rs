@@ -235,20 +235,17 @@ async fn a_lost_anchor_publishes_again_when_nobody_else_has_the_room() {
     let (relay, server) = Relay::start().await;
     let room = "r".parse().unwrap();
     let anchor = Anchor::publish(&server, &room, "t", clip(), &config()).await.unwrap();
-    let mut stats = anchor.watch();
-    let publisher = relay.publisher().unwrap();
-    tokio::time::timeout(SOON, stats.wait_for(|s| s.packets > 20)).await.unwrap().unwrap();
+    anchor.wait_for(SOON, |s| s.packets > 20).await.unwrap();
 
     relay.is_live.store(true, Relaxed);
-    publisher.close().await.unwrap();
-    tokio::time::timeout(SOON, stats.wait_for(|s| s.state == AnchorState::Retrying)).await.unwrap().unwrap();
-    let took = tokio::time::timeout(Duration::from_millis(500), stats.wait_for(|s| s.sessions == 2)).await.is_ok();
-    assert!(!took, "another session has the room");
+    relay.publisher().unwrap().close().await.unwrap();
+    anchor.wait_for(SOON, |s| s.state == AnchorState::Retrying).await.unwrap();
+    let took = anchor.wait_for(Duration::from_millis(500), |s| s.sessions == 2).await;
+    assert!(matches!(took, Err(Error::Timeout(_))), "another session has the room");
 
     relay.is_live.store(false, Relaxed);
-    tokio::time::timeout(SOON, stats.wait_for(|s| s.sessions == 2)).await.unwrap().unwrap();
-    let sent = anchor.stats().packets;
-    tokio::time::timeout(SOON, stats.wait_for(|s| s.packets > sent + 20)).await.unwrap().unwrap();
+    let sent = anchor.wait_for(SOON, |s| s.sessions == 2).await.unwrap().packets;
+    anchor.wait_for(SOON, |s| s.packets > sent + 20).await.unwrap();
     assert_eq!(anchor.stats().state, AnchorState::Publishing);
 }
 
