@@ -48,7 +48,7 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Refused(fault) => passes(fault),
-            Self::Status { status, .. } => *status >= 500,
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::Timeout(_) | Self::Connect(_) | Self::Http(_) | Self::Lost | Self::Webrtc(_) => true,
             Self::Ended { .. } | Self::Protocol(_) | Self::Address(_) | Self::Clip(_) => false,
         }

@@ -153,16 +153,22 @@ impl Answer {
         if self.status.is_success() {
             return Ok(self);
         }
-        let fault = serde_json::from_slice::<Value>(&self.body).ok().and_then(|body| fault_of(&body));
-        let Some(mut fault) = fault else {
-            let body = String::from_utf8_lossy(&self.body).into_owned();
-            return Err(Error::Status { status: self.status.as_u16(), body });
-        };
-        if fault.retry_after_ms.is_none() {
+        let mut why = refusal(self.status.as_u16(), &self.body);
+        if let Error::Refused(fault) = &mut why
+            && fault.retry_after_ms.is_none()
+        {
             let seconds = self.header(&RETRY_AFTER).and_then(|s| s.parse::<u64>().ok());
             fault.retry_after_ms = seconds.map(|s| s.saturating_mul(1_000));
         }
-        Err(Error::Refused(fault))
+        Err(why)
+    }
+}
+
+/// What an answer that is no success says.
+pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
+    match serde_json::from_slice::<Value>(body).ok().and_then(|problem| fault_of(&problem)) {
+        Some(fault) => Error::Refused(fault),
+        None => Error::Status { status, body: String::from_utf8_lossy(body).into_owned() },
     }
 }
 

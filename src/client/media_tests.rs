@@ -27,10 +27,10 @@ use webrtc::{
 };
 
 use super::{
-    anchor::local_track,
     clip::tests::{ivf, ogg},
     peer::{Connection, Peer, Purpose},
     playback::Kind,
+    publisher::local_track,
     *,
 };
 

@@ -16,11 +16,13 @@ mod link;
 mod merchant;
 mod peer;
 mod playback;
+mod publisher;
 mod rest;
 mod server;
 mod view;
 mod viewer;
 mod watcher;
+mod wire;
 
 pub use anchor::{Anchor, AnchorState, AnchorStats};
 pub use clip::Clip;

@@ -30,6 +30,8 @@ pub const VP8_PAYLOAD_TYPE: u8 = 96;
 pub const OPUS_PAYLOAD_TYPE: u8 = 111;
 /// Tracks and channels that the server opens before anybody looks; more are ignored.
 const OPENED_MAX: usize = 8;
+/// Bytes sent on a data channel and not yet acknowledged; full: the sender waits.
+const CHANNEL_BUFFER_LEN_MAX: usize = 256 << 10;
 /// How often a candidate pair is checked before it works, and how often in all.
 const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(25);
 const ICE_CHECKS_MAX: u16 = 120;
@@ -53,7 +55,7 @@ pub enum Purpose {
 
 pub struct Peer {
     pub connection: Connection,
-    pub state: watch::Receiver<RTCPeerConnectionState>,
+    state: watch::Receiver<RTCPeerConnectionState>,
     pub tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub channels: mpsc::Receiver<Arc<dyn DataChannel>>,
     gathered: watch::Receiver<bool>,
@@ -103,6 +105,7 @@ impl Peer {
             .with_interceptor_registry(interceptors)
             .with_setting_engine(timeouts.build())
             .with_handler(Arc::new(events))
+            .with_data_channel_send_buffer_limit(CHANNEL_BUFFER_LEN_MAX)
             .with_udp_addrs(vec![std::net::SocketAddr::new(local, 0)])
             .build()
             .await?;

@@ -24,9 +24,9 @@ use webrtc::{
 use crate::{
     client::{
         Config, Error, Http, Server, Viewer,
-        link::Dial,
         peer::{Connection, Peer, Purpose},
         playback::Kind,
+        wire::Dial,
     },
     id::RoomId,
 };
