@@ -12,6 +12,7 @@ mod clip;
 mod conversation;
 mod error;
 mod http;
+mod keyframes;
 mod link;
 mod merchant;
 mod peer;

@@ -1,14 +1,11 @@
 //! The client's peer connection: the `webrtc` crate, one socket and task per peer, set up for an ICE-lite server.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rtc::{
-    interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedPacket},
     peer_connection::transport::RTCDtlsTransportState,
     rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind},
-    sansio::Protocol,
 };
-use rtcp::payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -24,7 +21,7 @@ use webrtc::{
     },
 };
 
-use crate::client::Error;
+use crate::client::{Error, keyframes::KeyframeRequests};
 
 pub const VP8_PAYLOAD_TYPE: u8 = 96;
 pub const OPUS_PAYLOAD_TYPE: u8 = 111;
@@ -41,8 +38,6 @@ const GOODBYE_INTERVAL: Duration = Duration::from_millis(250);
 const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
 const ICE_FAILED: Duration = Duration::from_secs(3);
 const ICE_KEEPALIVE: Duration = Duration::from_secs(1);
-/// After all of the crate's own interceptors.
-const LAST_SLOT: usize = 14_000;
 
 /// What the peer connection is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -92,7 +87,7 @@ impl Peer {
         }
         let mut interceptors = register_default_interceptors(Registry::new(), &mut engine)?;
         if purpose == Purpose::Send {
-            interceptors = interceptors.with(Slot::from(LAST_SLOT), KeyframeRequests::default());
+            interceptors = interceptors.with(KeyframeRequests::slot(), KeyframeRequests::default());
         }
         let timeouts = SettingEngineBuilder::new()
             .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEPALIVE))
@@ -264,54 +259,4 @@ impl PeerConnectionEventHandler for Events {
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
         let _ = self.channels.try_send(channel);
     }
-}
-
-/// Lets keyframe requests through to the track that they are for. Other RTCP was answered by the interceptors before.
-#[derive(Default)]
-struct KeyframeRequests {
-    read: VecDeque<TaggedPacket>,
-    written: VecDeque<TaggedPacket>,
-}
-
-impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyframeRequests {
-    type Rout = TaggedPacket;
-    type Wout = TaggedPacket;
-    type Eout = ();
-    type Error = webrtc::error::Error;
-    type Time = std::time::Instant;
-
-    fn handle_read(&mut self, mut packet: TaggedPacket) -> Result<(), Self::Error> {
-        if let Packet::Rtcp(reports) = &mut packet.message.packet {
-            reports.retain(|report| {
-                let report = report.as_any();
-                report.is::<PictureLossIndication>() || report.is::<FullIntraRequest>()
-            });
-            if reports.is_empty() {
-                return Ok(());
-            }
-            packet.message.add(Attribute::DeliverToApplication);
-        }
-        self.read.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_read(&mut self) -> Option<TaggedPacket> {
-        self.read.pop_front()
-    }
-
-    fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Self::Error> {
-        self.written.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_write(&mut self) -> Option<TaggedPacket> {
-        self.written.pop_front()
-    }
-}
-
-impl Interceptor for KeyframeRequests {
-    fn bind_local_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
-    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }
