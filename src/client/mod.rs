@@ -7,23 +7,26 @@
 //! It imports `protocol`, `id` and `clock`, and knows nothing of how the server does its part: what it can do, any
 //! stranger's client can.
 
+mod error;
+mod server;
+
+mod http;
+mod merchant;
+mod rest;
+
+mod conversation;
+mod link;
+mod view;
+mod viewer;
+mod wire;
+
 mod anchor;
 mod clip;
-mod conversation;
-mod error;
-mod http;
 mod keyframes;
-mod link;
-mod merchant;
 mod peer;
 mod playback;
 mod publisher;
-mod rest;
-mod server;
-mod view;
-mod viewer;
 mod watcher;
-mod wire;
 
 pub use anchor::{Anchor, AnchorState, AnchorStats};
 pub use clip::Clip;
