@@ -357,6 +357,11 @@ export class Room extends EventTarget {
   }
 
   #takeSnapshot(snapshot) {
+    if (this.state.epoch && this.state.epoch !== snapshot.epoch) {
+      // Another epoch is another process: packets to the old one would time out only after a while.
+      this.watcher?.again();
+      this.publisher?.again();
+    }
     this.state = fromSnapshot(snapshot);
     this.#emit('change', { changed: new Set(Object.keys(this.state)), skus: new Set(Object.keys(this.state.stock)) });
     this.#caughtUp();

@@ -5,7 +5,7 @@ import { errorOf } from './errors.js';
 /**
  * Posts the offer of `pc` and applies the answer.
  * Candidates are not gathered first: the server learns them from the connectivity checks.
- * @returns {Promise<string>} the URL of the session
+ * @returns {Promise<string|null>} the URL of the session
  */
 export async function negotiate(pc, endpoint, token, signal) {
   await pc.setLocalDescription();
@@ -17,9 +17,9 @@ export async function negotiate(pc, endpoint, token, signal) {
   });
   if (!response.ok) throw await errorOf(response);
 
-  const session = new URL(response.headers.get('Location') ?? '', endpoint).href;
+  const place = response.headers.get('Location');
   await pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
-  return session;
+  return place ? new URL(place, endpoint).href : null;
 }
 
 /** Ends a session on the server. Also works while the page goes away; a failure is only a later timeout. */
