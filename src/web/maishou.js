@@ -61,7 +61,8 @@ export class Room extends EventTarget {
   #joined = false;
   #waiting = new Map();
   #nextId = 1;
-  #privateSeen = 0;
+  /** The number of the last private message; null before any is known, so that old ones are not news again. */
+  #privateSeen = null;
   #clockOffset = 0;
   #likes = 0;
   #likeTimer = null;
@@ -129,7 +130,7 @@ export class Room extends EventTarget {
 
   /** Says something. Resolves with the comment, which is in `state.comments` by then. */
   async comment(text) {
-    const { event } = asEvent(await this.#command('comment', { text }));
+    const { event } = await this.#command('comment', { text });
     if (event) this.#tell(applyOwnComment(this.state, event));
     return event;
   }
@@ -180,8 +181,10 @@ export class Room extends EventTarget {
   }
 
   /** This person's private messages after number `after`: what happened to holds and orders. */
-  async messages(after = 0) {
-    return (await this.request('GET', `/v1/me/messages?after=${after}`)).messages ?? [];
+  async messages({ after = 0, limit = 1_000 } = {}) {
+    const { messages = [] } = await this.request('GET', `/v1/me/messages?after=${after}&limit=${limit}`);
+    this.#privateSeen = Math.max(this.#privateSeen ?? 0, ...messages.map(({ n }) => n));
+    return messages;
   }
 
   /** Plays the room's picture in `video` and keeps it playing. `null`: only for the data channel. */
@@ -308,16 +311,16 @@ export class Room extends EventTarget {
   }
 
   #adopt(link) {
+    if (this.#stop.signal.aborted) return link.close();
     this.#link = link;
     this.transport = link.kind;
     this.#heard();
   }
 
   async #join() {
-    // An adopted link is set a microtask later when the transport opens at once.
-    await Promise.resolve();
     const { epoch, seq } = this.state;
-    const cursor = epoch ? { epoch, seq, you: this.#privateSeen } : {};
+    const cursor = epoch ? { epoch, seq } : {};
+    if (this.#privateSeen !== null) cursor.you = this.#privateSeen;
     const sent = Date.now();
     try {
       const ok = await this.#command('join', { token: this.#token, ...cursor });
@@ -444,9 +447,9 @@ export class Room extends EventTarget {
   }
 
   async #liveBefore(deadline) {
-    while (this.status !== 'live' && this.status !== 'closed' && Date.now() < deadline) {
+    do {
       await pause(200, this.#stop.signal);
-    }
+    } while (this.status !== 'live' && this.status !== 'closed' && Date.now() < deadline);
     return this.status === 'live' && Date.now() < deadline;
   }
 
@@ -475,10 +478,6 @@ export class Room extends EventTarget {
 function reconnectDelay({ code, reason }, attempt) {
   const named = code === 3000 ? Number.parseInt(reason, 10) : Number.NaN;
   return Number.isFinite(named) ? Math.min(named, 60_000) : jitteredDelay(attempt);
-}
-
-function asEvent(ok) {
-  return { event: ok.event ?? (ok.seq !== undefined ? ok : null) };
 }
 
 function parse(text) {
