@@ -81,7 +81,7 @@ impl FromRequestParts<App> for IdempotencyKey {
     }
 }
 
-impl<T: DeserializeOwned + Send> FromRequestParts<App> for Ids<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequestParts<App> for Ids<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {

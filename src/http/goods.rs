@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     id::{ProductId, SkuId},
-    order::Change,
+    order::StockChange,
     protocol::Fault,
     session::ProductBody,
 };
@@ -51,8 +51,8 @@ pub(super) async fn adjust(
     Json(body): Json<StockBody>,
 ) -> Answer {
     let change = match (body.delta, body.set) {
-        (Some(delta), None) => Change::Delta(delta),
-        (None, Some(set)) => Change::Set(set),
+        (Some(delta), None) => StockChange::Delta(delta),
+        (None, Some(set)) => StockChange::Set(set),
         _ => return Err(Fault::malformed("delta", "either delta or set").into()),
     };
     let (count, again) = app.shop.adjust_stock(&person, &sku, key, change, &body.reason).await?;

@@ -79,16 +79,33 @@ fn rooms(app: &App, page: &mut Page) {
 
 fn orders(app: &App, page: &mut Page) {
     let desk = app.shop.desk.stats();
-    page.counters("maishou_holds_total", "Holds asked for, by outcome.", "outcome", desk.holds_by_outcome());
-    page.gauge("maishou_holds_open", "Holds that wait for payment.", desk.holds_open as f64);
-    let queues = [("mailbox", desk.mailbox_len as u64), ("journal", desk.journal_len as u64)];
-    page.gauges("maishou_desk_queue", "Commands waiting for the owner, batches waiting for the journal.", "queue", queues);
-    page.counter("maishou_commits_total", "Transactions of the journal.", desk.commits);
-    let quantiles = [("0.5", desk.commit_p50), ("0.99", desk.commit_p99)];
-    let quantiles = quantiles.map(|(q, time)| (q, time.as_secs_f64()));
-    page.family("maishou_commit_seconds", "How long a commit took, over the server's life.", MetricType::GAUGE, quantiles.map(
-        |(q, value)| gauge(Some(("quantile", q.to_owned())), value)
-    ));
+    page.counters("maishou_holds_total", "Holds asked for, by outcome.", "outcome", hold_outcomes(&desk.holds));
+    let steps = [
+        ("confirmed", desk.steps.confirmed), ("refund_due", desk.steps.refund_due), ("cancelled", desk.steps.cancelled),
+        ("extended", desk.steps.extended), ("expired", desk.steps.expired), ("refunded", desk.steps.refunded),
+        ("adjusted", desk.steps.adjusted),
+    ];
+    page.counters("maishou_order_steps_total", "What became of holds, orders and stock.", "step", steps);
+    page.gauge("maishou_holds_open", "Holds that wait for payment.", desk.open_holds as f64);
+    let queues = [("mailbox", desk.mailbox as u64), ("events", desk.events_waiting as u64)];
+    page.gauges("maishou_desk_queue", "Commands waiting for the owner, events waiting to be routed.", "queue", queues);
+    page.counter("maishou_desk_events_left_out_total", "Events that were not told because too many waited.", desk.events_left_out);
+    page.gauge("maishou_disk_low", "1 when free disk is below the reserve and holds are refused.", f64::from(u8::from(desk.disk_low)));
+    page.counter("maishou_commits_total", "Transactions of the journal.", desk.commit_us.count);
+    let us = |us: u64| us as f64 / 1e6;
+    let quantiles = [("0.5", us(desk.commit_us.p50)), ("0.99", us(desk.commit_us.p99)), ("1", us(desk.commit_us.max))];
+    let quantiles = quantiles.map(|(q, value)| gauge(Some(("quantile", q.to_owned())), value));
+    page.family("maishou_commit_seconds", "How long a commit took, over the server's life.", MetricType::GAUGE, quantiles);
+}
+
+/// Holds asked for, by how they ended.
+pub(super) fn hold_outcomes(holds: &crate::order::stats::HoldOutcomes) -> [(&'static str, u64); 10] {
+    [
+        ("accepted", holds.accepted), ("replayed", holds.replayed), ("sold_out", holds.sold_out),
+        ("sold_out_fast", holds.sold_out_fast), ("limit_reached", holds.limit_reached),
+        ("price_changed", holds.price_changed), ("not_started", holds.not_started), ("key_reused", holds.key_reused),
+        ("busy", holds.busy), ("invalid", holds.invalid),
+    ]
 }
 
 fn media(app: &App, page: &mut Page) {

@@ -31,7 +31,7 @@ use tracing::{Instrument, debug, info_span};
 
 pub use extract::Peer;
 pub use pages::Asset;
-pub use server::{Server, ServerError};
+pub use server::{Server, ServerError, Serving};
 
 use crate::{fanout::Fanout, protocol::Fault, session::{Channels, Shop}};
 use error::Problem;

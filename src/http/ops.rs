@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, App, extract::Bearer, json as answer, ok};
+use super::{Answer, App, extract::Bearer, json as answer, metrics::hold_outcomes, ok};
 
 /// Rates are over at least this time; who asks sooner gets those of before.
 const RATE_EVERY: Duration = Duration::from_millis(900);
@@ -68,7 +68,7 @@ pub(super) async fn ops(State(app): State<App>, Bearer(person): Bearer) -> Answe
 fn report(app: &App) -> Value {
     let (fanout, media, desk) = (app.fanout.stats(), app.shop.media.stats(), app.shop.desk.stats());
     let rooms = app.shop.rooms.list();
-    let holds: u64 = desk.holds_by_outcome().iter().map(|(_, count)| count).sum();
+    let holds: u64 = hold_outcomes(&desk.holds).iter().map(|(_, count)| count).sum();
     let mut counters: BTreeMap<String, u64> = [
         ("events", rooms.iter().map(|r| r.stats().events.load(Ordering::Relaxed)).sum()),
         ("deliveries", fanout.deliveries),
@@ -103,7 +103,6 @@ fn report(app: &App) -> Value {
         })
         .collect();
     let shown_rates: BTreeMap<&String, &f64> = rates.iter().filter(|(name, _)| !name.starts_with("room:")).collect();
-    let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     json!({
         "uptime_ms": app.started.elapsed().as_millis() as u64,
         "version": env!("CARGO_PKG_VERSION"),
@@ -115,9 +114,9 @@ fn report(app: &App) -> Value {
         "rates": shown_rates,
         "queues": {
             "rooms": rooms.iter().map(|r| r.mailbox_len()).sum::<usize>(),
-            "desk": desk.mailbox_len, "journal": desk.journal_len, "replies": fanout.queued,
+            "desk": desk.mailbox, "events": desk.events_waiting, "replies": fanout.queued,
         },
-        "commit_ms": { "p50": ms(desk.commit_p50), "p99": ms(desk.commit_p99) },
+        "commit_ms": { "p50": desk.commit_us.p50 as f64 / 1e3, "p99": desk.commit_us.p99 as f64 / 1e3 },
         "drops": media.drops.iter().filter(|(_, count)| **count > 0).collect::<BTreeMap<_, _>>(),
     })
 }

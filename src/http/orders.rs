@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     id::{HoldId, OrderId, SkuId},
+    order,
     protocol::{ErrorCode, Fault, command::HoldBody},
 };
 
@@ -114,7 +115,7 @@ pub(super) async fn refund(
     Ids(order): Ids<OrderId>,
     Json(body): Json<RefundBody>,
 ) -> Answer {
-    let lines = body.lines.map(|lines| lines.into_iter().map(|l| (l.sku, l.quantity)).collect());
+    let lines = body.lines.map(|lines| lines.into_iter().map(|l| order::RefundLine { sku: l.sku, quantity: l.quantity }).collect());
     let refunded = app.shop.refund(&person, order, key, lines, body.restock, &body.reason).await?;
     Ok(replayed(StatusCode::OK, refunded.replayed, &json!({ "order": refunded.value })))
 }
@@ -128,6 +129,6 @@ struct MessagesQuery {
 
 pub(super) async fn messages(State(app): State<App>, Bearer(person): Bearer, uri: Uri) -> Answer {
     let asked: MessagesQuery = query(&uri)?;
-    let messages = app.shop.messages(person.sub(), asked.after, asked.limit.unwrap_or(100).clamp(1, 1_000));
+    let messages = app.shop.messages(person.sub(), asked.after, asked.limit.unwrap_or(100).clamp(1, 1_000)).await?;
     Ok(ok(&json!({ "messages": messages })))
 }

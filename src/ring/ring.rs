@@ -187,6 +187,12 @@ impl Ring {
         Read::UpTo(next)
     }
 
+    /// Whether a reader at `position` can read on without falling off.
+    pub fn reaches_back_to(&self, position: u64) -> bool {
+        let kept = self.kept();
+        (kept.tail..=kept.head()).contains(&position)
+    }
+
     /// The position behind the newest frame.
     pub fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)

@@ -2,7 +2,7 @@
 
 use crate::{
     id::{HoldId, OrderId, RoomId, SkuId},
-    order::{Answered, HoldRequest, LedgerExport, Party},
+    order::{Answered, HoldRequest, LedgerExport, Party, RefundLine},
     protocol::{Fault, Hold, LineRequest, Order, Role, RoomScope},
     room::Demand,
     session::{
@@ -96,7 +96,7 @@ impl Shop {
         person: &Person,
         order: OrderId,
         key: String,
-        lines: Option<Vec<(SkuId, u32)>>,
+        lines: Option<Vec<RefundLine>>,
         restock: bool,
         reason: &str,
     ) -> Result<Answered<Order>, Fault> {

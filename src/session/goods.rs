@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{MerchantId, Money, ProductId, SkuId},
-    order::{Change, ProductTerms},
+    order::{ProductTerms, StockChange},
     protocol::{ErrorCode, Fault, Product, ProductSku, StockCount},
     session::{
         Person, Shop,
@@ -140,7 +140,7 @@ impl Shop {
         person: &Person,
         sku: &SkuId,
         key: String,
-        change: Change,
+        change: StockChange,
         reason: &str,
     ) -> Result<(StockCount, bool), Fault> {
         checked_key(&key)?;
@@ -167,6 +167,7 @@ fn terms_of(product: &Product, skus: Vec<(SkuId, u64)>) -> ProductTerms {
         price: product.price,
         limit_per_user: product.limit_per_user,
         limit_per_order: product.limit_per_order,
+        on_sale_at: None,
         skus,
     }
 }

@@ -89,7 +89,7 @@ impl Live {
         }
         match self.admit(&join).await {
             Ok(joined) => {
-                self.welcome(id, &join, &joined);
+                self.welcome(id, &join, &joined).await;
                 self.joined = Some(joined);
             }
             Err((fault, code)) => {
@@ -122,7 +122,7 @@ impl Live {
     }
 
     /// Answers the join, then what was missed: the frames since the client's place, or the snapshot.
-    fn welcome(&self, id: Option<u64>, join: &Join, joined: &Joined) {
+    async fn welcome(&self, id: Option<u64>, join: &Join, joined: &Joined) {
         let ring = self.room.ring();
         let same_log = join.epoch.as_deref() == Some(ring.epoch());
         let place = join.seq.filter(|_| same_log).and_then(|seq| ring.position_after(seq));
@@ -147,7 +147,8 @@ impl Live {
             }
         }
         if let Some(after) = join.you {
-            for message in self.shop.messages(joined.person.sub(), after, MISSED_MAX) {
+            let missed = self.shop.messages(joined.person.sub(), after, MISSED_MAX).await;
+            for message in missed.unwrap_or_default() {
                 outlet.send(private_text(&message));
             }
         }

@@ -55,8 +55,8 @@ impl Shop {
     }
 
     /// A person's private messages after number `after`, oldest first.
-    pub fn messages(&self, sub: &Sub, after: u64, limit: usize) -> Vec<Private> {
-        self.desk.messages(sub, after, limit)
+    pub async fn messages(&self, sub: &Sub, after: u64, limit: usize) -> Result<Vec<Private>, Fault> {
+        Ok(self.desk.messages(sub, after, limit).await?)
     }
 }
 
