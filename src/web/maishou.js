@@ -71,6 +71,7 @@ export class Room extends EventTarget {
   #socketFailures = 0;
   #running = null;
   #stop = new AbortController();
+  #wait = null;
 
   /**
    * @param {object} options
@@ -120,6 +121,7 @@ export class Room extends EventTarget {
   /** Leaves the room, its video and its broadcast. */
   close() {
     this.#stop.abort();
+    this.#wait?.abort();
     this.watcher?.stop();
     this.publisher?.stop();
     this.#link?.close();
@@ -254,13 +256,16 @@ export class Room extends EventTarget {
   // The connection
 
   async #run() {
+    // When the device finds a network again there is no reason to wait on.
+    addEventListener('online', () => this.#wait?.abort(), { signal: this.#stop.signal });
     for (let attempt = 0; !this.#stop.signal.aborted; attempt += 1) {
       const ended = await this.#session();
       if (this.#stop.signal.aborted) return;
       if (isFinal(ended.code)) return this.#finish(ended);
       if (ended.wasJoined) attempt = 0;
       this.#setStatus(this.state.epoch ? 'stale' : 'connecting', ended);
-      await pause(reconnectDelay(ended, attempt), this.#stop.signal);
+      this.#wait = new AbortController();
+      await pause(reconnectDelay(ended, attempt), this.#wait.signal);
     }
   }
 
