@@ -35,7 +35,7 @@ export function isRefusal(error) {
 }
 
 /** Watches `pc` and calls `lost(why)` once, when it failed or stayed disconnected. */
-export function whenLost(pc, lost, patience_ms = 4_000) {
+export function whenLost(pc, lost, patience_ms = 2_000) {
   let timer = null;
   const told = (why) => {
     pc.removeEventListener('connectionstatechange', look);
