@@ -1,0 +1,8 @@
+//! The pages in a real Chromium. Needs one on the path; `tests/run` sees to that.
+
+mod driver;
+mod hardship;
+mod pictures;
+mod show;
+mod stage;
+mod talk;
