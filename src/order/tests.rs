@@ -18,7 +18,7 @@ use crate::{
         entry::{Digest, EntryType},
         poison::Poison,
         request::RefundLine,
-        store::{Batch, Failure, Reader, Restore, Sqlite, Store},
+        store::{Batch, Checkpoint, Failure, Reader, Restore, Sqlite, Store},
         verify::verify,
     },
     protocol::{Hold, HoldState, LineRequest, Order, OrderState, PrivateBody, StockCount},
@@ -436,8 +436,61 @@ async fn stock_is_changed_by_its_merchant_down_to_what_is_held_and_sold() {
     while shop.events.recv().await.unwrap() != told {}
     let other = shop.desk.define(terms("tea", None, &[("red", 1)])).await;
     assert_eq!(other.unwrap_err(), Refusal::Taken { sku: red }, "a SKU is not taken over");
+    let merchant_of = ProductTerms { merchant: "wang".parse().unwrap(), ..terms("scarf", None, &[("new", 1)]) };
+    assert_eq!(shop.desk.define(merchant_of).await.unwrap_err(), Refusal::ProductTaken);
     let again = shop.desk.define(terms("scarf", None, &[("red", 99)])).await.unwrap();
     assert_eq!(again[0].1.available, 10, "opening stock counts once");
+}
+
+#[tokio::test]
+async fn a_sku_that_left_its_product_is_not_sold_on_old_terms() {
+    let folder = Folder::new();
+    let shop = Shop::open(&folder, Config::default());
+    shop.sells("scarf", None, &[("red", 1), ("blue", 1)]).await;
+    shop.sells("scarf", None, &[("blue", 1)]).await;
+    assert_eq!(shop.hold("ann", "k", "red", 1).await.unwrap_err(), Refusal::UnknownSku);
+    shop.hold("ann", "k", "blue", 1).await.unwrap();
+    assert_eq!(shop.count("red"), [1, 0, 0]);
+    shop.sells("scarf", None, &[("blue", 1), ("red", 7)]).await;
+    shop.hold("ann", "l", "red", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_its_first_that_is_being_committed() {
+    let folder = Folder::new();
+    let (resume, wait) = std::sync::mpsc::sync_channel::<()>(10);
+    let wait = std::sync::Mutex::new(wait);
+    let mood = Arc::new(move || {
+        wait.lock().unwrap().recv().ok();
+        Ok(())
+    });
+    let store = Moody { inner: open_store(&folder.file()), mood, free: None };
+    let (to, _events) = channel(100);
+    let config = Config { reserve_mb: 0, ..Config::default() };
+    let desk = Desk::open(config, Clock::start(), Box::new(store), to).unwrap();
+    resume.send(()).unwrap();
+    desk.define(terms("scarf", None, &[("red", 1)])).await.unwrap();
+    let ask = || {
+        let desk = desk.clone();
+        tokio::spawn(async move { desk.hold(request("ann", "k", &[("red", 1)])).await })
+    };
+    let first = ask();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while desk.stats().holds.accepted == 0 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    let retry = ask();
+    let other = desk.hold(request("bob", "k", &[("red", 1)])).await;
+    assert_eq!(other.unwrap_err(), sold_out("red", 0), "others hear at once that it is sold out");
+    while desk.stats().holds.replayed == 0 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    assert!(!first.is_finished() && !retry.is_finished(), "nobody is told before the commit");
+    drop(resume);
+    let (first, retry) = (first.await.unwrap().unwrap(), retry.await.unwrap().unwrap());
+    assert_eq!((retry.value, first.replayed, retry.replayed), (first.value, false, true));
 }
 
 #[tokio::test]
@@ -610,6 +663,9 @@ impl Store for Moody {
     fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
         (self.mood)()?;
         self.inner.commit(batch)
+    }
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {
+        self.inner.checkpoint(checkpoint)
     }
     fn signing_seed(&mut self) -> Result<[u8; 32], Failure> {
         self.inner.signing_seed()

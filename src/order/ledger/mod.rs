@@ -23,7 +23,7 @@ use uuid::Builder;
 pub use self::{
     books::Books,
     keys::Known,
-    restore::Restorer,
+    restore::{Restored, Restorer},
     terms::{Terms, offer},
 };
 use self::{holds::Holds, keys::Keys, people::People};
@@ -239,7 +239,13 @@ impl Ledger {
         self.count_lines(&view.held);
         self.keys.remember(ask.key, Known::Hold(view.held.id), now);
         self.holds.add(view.clone(), true);
-        let tx = self.step(Step::Held, &view, entries, now, StepExtra { key: Some(ask.key), new_person, reason: None });
+        let tx = self.step(
+            Step::Held,
+            &view,
+            entries,
+            now,
+            StepExtra { key: Some(ask.key), new_person, ..StepExtra::default() },
+        );
         Decided::anew(view, tx)
     }
 
@@ -289,6 +295,7 @@ impl Ledger {
             step,
             held: view.held.clone(),
             standing: view.standing.clone(),
+            counted_before: extra.counted_before,
             new_person: extra.new_person,
             n,
             message_before,
@@ -343,11 +350,12 @@ impl Ledger {
         if view.standing.state == State::Held {
             self.people.known(&view.held.sub).open -= 1;
         }
+        let extra = StepExtra::after(&view);
         let refunded = vec![0; view.held.lines.len()].into();
         view.standing.placed = Some(Arc::new(Placed { tx: self.last + 1, at: now, payment, refunded }));
         let step = if state == State::RefundDue { Step::RefundDue } else { Step::Paid };
         self.move_to(&mut view, state, now);
-        let tx = self.step(step, &view, entries, now, StepExtra::default());
+        let tx = self.step(step, &view, entries, now, extra);
         Decided::anew(view, tx)
     }
 
@@ -384,8 +392,9 @@ impl Ledger {
         let entries = self.move_lines(&view.held, kind).expect("what is held can be given back");
         self.give_back_lines(&view.held);
         self.people.known(&view.held.sub).open -= 1;
+        let extra = StepExtra::after(&view);
         self.move_to(&mut view, state, now);
-        let tx = self.step(step, &view, entries, now, StepExtra::default());
+        let tx = self.step(step, &view, entries, now, extra);
         Decided::anew(view, tx)
     }
 
@@ -401,9 +410,10 @@ impl Ledger {
         if view.standing.extended(&view.held) {
             return Ok(Decided::again(view));
         }
+        let extra = StepExtra::after(&view);
         view.standing.expires_at = view.standing.expires_at.plus(self.config.extend_time());
         self.move_to(&mut view, State::Held, now);
-        let tx = self.step(Step::Extended, &view, Vec::new(), now, StepExtra::default());
+        let tx = self.step(Step::Extended, &view, Vec::new(), now, extra);
         Ok(Decided::anew(view, tx))
     }
 
@@ -478,9 +488,17 @@ impl Ledger {
 
 #[derive(Default)]
 struct StepExtra {
+    counted_before: Box<[u32]>,
     key: Option<Key>,
     new_person: bool,
     reason: Option<Arc<str>>,
+}
+
+impl StepExtra {
+    /// Of a step that follows `before`.
+    fn after(before: &View) -> Self {
+        Self { counted_before: before.standing.counted(&before.held), ..Self::default() }
+    }
 }
 
 /// A UUIDv7 whose time is the ledger's own, so that ids sort as the transactions do.
