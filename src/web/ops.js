@@ -87,7 +87,7 @@ function paint({ uptime_ms, version, connections = {}, rooms = [], rates = {}, q
 
 /** The figures that we have words for in the order of those, then the others. */
 function inOrder(figures, known) {
-  const place = (name) => (name in known ? Object.keys(known).indexOf(name) : 1_000);
+  const place = (name) => (name in known ? Object.keys(known).indexOf(name) : Number.MAX_SAFE_INTEGER);
   return Object.entries(figures).sort(([a], [b]) => place(a) - place(b));
 }
 
