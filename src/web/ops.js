@@ -63,7 +63,7 @@ async function figures() {
 
 function refuse(error) {
   session.forget();
-  if (session.source === 'tab') return location.reload();
+  if (session.isReplaceable) return location.reload();
   showDoor(explain(error), 'This page needs a token with the role admin.');
 }
 
