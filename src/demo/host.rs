@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::seed::{self, Show};
 use crate::{
-    client::{Anchor, AnchorState, Clip, Config, Server, Viewer},
+    client::{Anchor, AnchorState, AnchorStats, Clip, Config, Server, Viewer},
     protocol::Role,
     session::Keyring,
 };
@@ -26,7 +26,12 @@ pub(super) struct Host {
 
 impl Host {
     /// Goes live and begins to explain.
-    pub(super) async fn start(keyring: &Keyring, server: &Server, show: &Show, stop: CancellationToken) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        keyring: &Keyring,
+        server: &Server,
+        show: &Show,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let token = seed::token(keyring, &show.room.id, Role::Anchor, &seed::anchor(), &show.room.anchor_name);
         let clip = Clip::parse(
             Bytes::from_static(include_bytes!("../../config/demo/clip.ivf")),
@@ -36,7 +41,8 @@ impl Host {
         let anchor = Anchor::publish(server, &show.room.id, &token, clip.clone(), &Config::default()).await?;
         let viewer = Viewer::join(server, &show.room.id, &token, &Config::default()).await?;
 
-        let broadcaster = Broadcaster { server: server.clone(), show: show.clone(), token, clip, viewer: viewer.clone() };
+        let broadcaster =
+            Broadcaster { server: server.clone(), show: show.clone(), token, clip, viewer: viewer.clone() };
         let broadcast = tokio::spawn(broadcaster.run(anchor, stop.clone()));
         let talk = tokio::spawn(explain(viewer, show.clone(), stop));
         Ok(Self { broadcast, talk })
@@ -62,7 +68,7 @@ impl Broadcaster {
             let mut stats = anchor.watch();
             tokio::select! {
                 () = stop.cancelled() => return anchor.stop().await,
-                _ = stats.wait_for(|s| s.state != AnchorState::Publishing) => {}
+                () = gone(&mut stats) => {}
             }
             // Replaced or lost: stop trying, look who is live, and come back when nobody is.
             anchor.stop().await;
@@ -89,6 +95,11 @@ impl Broadcaster {
             }
         }
     }
+}
+
+/// Replaced, or lost.
+async fn gone(stats: &mut watch::Receiver<AnchorStats>) {
+    let _ = stats.wait_for(|s| s.state != AnchorState::Publishing).await;
 }
 
 /// Pins each product in turn and says its sentence. A card that a person pinned stays until its time is over.

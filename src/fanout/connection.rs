@@ -15,7 +15,7 @@ use crate::{
         batch::Source,
         mailbox::{Item, Mailbox},
         shard::Shard,
-        sink::Sink,
+        sink::{Held, Sink},
         stats::Counters,
     },
     protocol::CloseCode,
@@ -101,15 +101,17 @@ impl Connection {
         }
     }
 
-    fn try_pump(&self, out: &mut Out, shard: &Rc<Shard>, is_turn: bool) -> io::Result<Pumped> {
-        self.sink.flush()?;
+    fn try_pump(&self, out: &mut Out, shard: &Rc<Shard>, mut is_turn: bool) -> io::Result<Pumped> {
+        self.flush(out)?;
         loop {
             self.write_rest(out)?;
             if let Some(control) = out.control.take() {
                 out.rest = Some(control.bytes().clone());
             } else if out.is_closing {
-                return Ok(Pumped::Done);
+                break;
             } else if let Some(item) = self.mailbox.take() {
+                // Who begins to follow does not wait for a slot.
+                is_turn |= matches!(item, Item::Follow { .. });
                 self.begin(out, item, shard);
             } else {
                 break;
@@ -118,8 +120,21 @@ impl Connection {
         if is_turn {
             self.write_frames(out)?;
         }
+        self.flush(out)?;
         let is_done = out.rest.is_none() && out.following.as_ref().is_none_or(Following::is_at_head);
         Ok(if is_done { Pumped::Done } else { Pumped::Unfinished })
+    }
+
+    /// Nothing may be written while TLS holds something.
+    fn flush(&self, out: &mut Out) -> io::Result<()> {
+        match self.sink.flush()? {
+            Held::Nothing => Ok(()),
+            Held::Moving => {
+                out.blocked = None;
+                Err(ErrorKind::WouldBlock.into())
+            }
+            Held::Stuck => Err(ErrorKind::WouldBlock.into()),
+        }
     }
 
     fn write_rest(&self, out: &mut Out) -> io::Result<()> {
@@ -227,7 +242,7 @@ impl Connection {
     /// Whether everything said so far is with the kernel.
     pub(super) fn is_written(&self) -> bool {
         let out = self.out.borrow();
-        out.rest.is_none() && out.control.is_none() && self.sink.flush().is_ok()
+        out.rest.is_none() && out.control.is_none() && self.sink.flush().is_ok_and(|held| held == Held::Nothing)
     }
 
     /// Keeps the deadlines of this connection. Whether there is something to pump.

@@ -60,6 +60,8 @@ pub(super) async fn attend(
         Ended::Gone => {}
         Ended::Broken(how) => {
             connection.mailbox.put(Item::Close { code: CloseCode::Protocol, reason: how.to_owned() });
+            written(&shard, &connection).await;
+            connection.sink.end();
             discard(&connection).await;
         }
     }
@@ -124,7 +126,7 @@ fn ended(error: &Error) -> Ended {
     }
 }
 
-/// Waits until the last frame is with the kernel.
+/// Waits until all that was said is with the kernel.
 async fn written(shard: &Rc<Shard>, connection: &Connection) {
     let writing = async {
         loop {
@@ -137,8 +139,8 @@ async fn written(shard: &Rc<Shard>, connection: &Connection) {
     let _ = timeout(Duration::from_secs(shard.config.close_seconds), writing).await;
 }
 
-/// Reads on without listening, so that the close reaches the client before its unread bytes reset the connection. The
-/// deadline of the close ends it.
+/// Reads on without listening until the client ends too: its unread bytes would reset the connection, and the close
+/// would be lost on it. The deadline of the close ends it.
 async fn discard(connection: &Connection) {
     let mut unheard = [0; 512];
     loop {

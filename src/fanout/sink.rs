@@ -1,6 +1,7 @@
 use std::{
     cell::RefCell,
     io::{self, ErrorKind, Read, Write},
+    net::Shutdown,
     time::Duration,
 };
 
@@ -15,6 +16,16 @@ const TLS_BYTES_MAX: usize = 32 << 10;
 pub(super) enum Sink {
     Plain(TcpStream),
     Tls(TcpStream, Box<RefCell<ServerConnection>>),
+}
+
+/// What TLS holds after a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Nothing,
+    /// Something, less than before.
+    Moving,
+    /// Something, and the socket takes nothing.
+    Stuck,
 }
 
 /// A stream of the runtime as rustls wants it.
@@ -67,20 +78,20 @@ impl Sink {
             Self::Plain(stream) => stream.try_write(bytes),
             Self::Tls(stream, session) => {
                 let session = &mut *session.borrow_mut();
-                send_records(stream, session)?;
-                let taken = session.writer().write(bytes)?;
-                match send_records(stream, session) {
-                    Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-                    _ => Ok(taken),
+                if send_records(stream, session)? != Held::Nothing {
+                    return Err(ErrorKind::WouldBlock.into());
                 }
+                let taken = session.writer().write(bytes)?;
+                send_records(stream, session)?;
+                Ok(taken)
             }
         }
     }
 
-    /// Sends what TLS holds; `WouldBlock` when the socket does not take all of it.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    /// Sends what TLS holds, as much as the socket takes.
+    pub(super) fn flush(&self) -> io::Result<Held> {
         match self {
-            Self::Plain(_) => Ok(()),
+            Self::Plain(_) => Ok(Held::Nothing),
             Self::Tls(stream, session) => send_records(stream, &mut session.borrow_mut()),
         }
     }
@@ -93,28 +104,35 @@ impl Sink {
         }
     }
 
-    /// Says goodbye as TLS wants it, as far as the socket takes it.
+    /// Says that nothing more will be written, behind all that was. The client may still write.
     pub(super) fn end(&self) {
         if let Self::Tls(stream, session) = self {
             let session = &mut *session.borrow_mut();
             session.send_close_notify();
             let _ = send_records(stream, session);
         }
+        let _ = SockRef::from(self.stream()).shutdown(Shutdown::Write);
     }
 
     /// Cuts the connection: its reader wakes up and finds the end, and the kernel forgets what was not sent.
     pub(super) fn cut(&self) {
         let socket = SockRef::from(self.stream());
         let _ = socket.set_linger(Some(Duration::ZERO));
-        let _ = socket.shutdown(std::net::Shutdown::Both);
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
-fn send_records(stream: &TcpStream, session: &mut ServerConnection) -> io::Result<()> {
+fn send_records(stream: &TcpStream, session: &mut ServerConnection) -> io::Result<Held> {
+    let mut held = Held::Stuck;
     while session.wants_write() {
-        session.write_tls(&mut Direct(stream))?;
+        match session.write_tls(&mut Direct(stream)) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(_) => held = Held::Moving,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(held),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    Ok(Held::Nothing)
 }
 
 fn read_records(stream: &TcpStream, session: &mut ServerConnection, into: &mut [u8]) -> io::Result<usize> {

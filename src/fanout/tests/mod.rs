@@ -13,9 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use socket2::SockRef;
-use support::{
-    Crumbs, DEADLINE, Hub, Server, View, close_of, is_silent, next_text, small_receive_buffer, wait_until, websocket,
-};
+use support::{Crumbs, DEADLINE, Hub, Server, View, close_of, next_text, small_receive_buffer, wait_until, websocket};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use crate::{
@@ -116,7 +114,7 @@ fn take_one<S: Read + Write>(client: &mut WebSocket<S>, view: &mut View, replies
 
 #[test]
 fn half_written_frames_never_corrupt_the_stream() {
-    let server = Server::start(Config { shards: 1, send_buffer_bytes: 1, ..Config::default() });
+    let server = Server::start(Config { shards: 1, tick_ms: 2, send_buffer_bytes: 1, ..Config::default() });
     let mut hub = Hub::new(ring::Config::default());
     let ring = hub.ring.clone();
     let (stream, _closed) = server.connect(move |outlet| outlet.follow(ring, 0, None), echo);
@@ -126,7 +124,7 @@ fn half_written_frames_never_corrupt_the_stream() {
 
 #[test]
 fn half_written_frames_never_corrupt_the_stream_over_tls() {
-    let server = Server::start(Config { shards: 1, send_buffer_bytes: 1, ..Config::default() });
+    let server = Server::start(Config { shards: 1, tick_ms: 2, send_buffer_bytes: 1, ..Config::default() });
     let mut hub = Hub::new(ring::Config::default());
     let ring = hub.ring.clone();
     let (stream, _closed) = server.connect_tls(move |outlet| outlet.follow(ring, 0, None), echo);
@@ -397,21 +395,14 @@ fn a_client_that_takes_nothing_is_cut_off_and_pins_little() {
 
 #[test]
 fn a_state_event_goes_out_of_turn_behind_what_was_pending() {
-    let server = Server::start(Config { shards: 2, tick_ms: 15_000, ..Config::default() });
+    let server = Server::start(Config { shards: 2, tick_ms: 6_000, ..Config::default() });
     let mut hub = Hub::new(ring::Config::default());
     let mut viewers: Vec<_> = (0..1_000).map(|_| websocket(server.viewer(&hub.ring))).collect();
     let followed = || Arc::strong_count(&hub.ring) >= 3;
     wait_until("both shards follow", followed);
-    // The first round takes everybody to its end; from then on chat waits for the next one.
-    hub.comment(10);
     let mut views: Vec<View> = viewers.iter().map(|_| View::default()).collect();
-    for (viewer, view) in viewers.iter_mut().zip(&mut views) {
-        view.take(&next_text(viewer));
-    }
-    wait_until("the round is over", || server.fanout.stats().rounds >= 2);
 
     (0..50).for_each(|_| hub.comment(100));
-    assert!(is_silent(viewers[0].get_ref(), Duration::from_millis(300)), "chat waits for its slot");
     let told = Instant::now();
     hub.state();
 
@@ -419,9 +410,9 @@ fn a_state_event_goes_out_of_turn_behind_what_was_pending() {
         while view.cursor < hub.seq {
             view.take(&next_text(viewer));
         }
-        assert_eq!(view.events, (1..=52).collect::<Vec<_>>());
+        assert_eq!(view.events, (1..=51).collect::<Vec<_>>());
     }
-    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(3), "a round takes six seconds, this took {:?}", told.elapsed());
     assert_eq!(server.fanout.stats().early_sweeps, 2, "one on each shard");
 }
 

@@ -1,7 +1,7 @@
 //! A listener whose sockets go to a fan-out as if their upgrade was just answered, and clients of it.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     pin::Pin,
     sync::{
@@ -248,15 +248,7 @@ impl<S: Write> Write for Crumbs<S> {
 }
 
 pub(super) fn small_receive_buffer(client: &TcpStream) {
-    SockRef::from(client).set_recv_buffer_size(2_048).unwrap();
-}
-
-/// Whether nothing arrives within `time`.
-pub(super) fn is_silent(client: &TcpStream, time: Duration) -> bool {
-    client.set_read_timeout(Some(time)).unwrap();
-    let result = client.peek(&mut [0]);
-    client.set_read_timeout(Some(DEADLINE)).unwrap();
-    result.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    SockRef::from(client).set_recv_buffer_size(8_192).unwrap();
 }
 
 /// A room's hub, as far as fan-out is concerned.
