@@ -1,0 +1,219 @@
+//! The composition root: the only file that knows every module. What starts when, what flows up, what ends when.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::{info, warn};
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    fanout::Fanout,
+    http::{self, Asset, Server},
+    id::{RoomId, SessionId},
+    media::{self, Media},
+    order::{self, Desk},
+    protocol::Track,
+    room::{Catalogue, Command, Outside, Rooms, Shown, Tape},
+    session::{Channels, Keyring, Limits, Presence, Shop},
+};
+
+/// Committed facts and media events on their way up. Full: who sends them keeps a backlog and tries again.
+const EVENTS_WAITING_MAX: usize = 8_192;
+
+/// What `demo` adds to a server.
+#[derive(Default)]
+pub struct Demo {
+    pub assets: Vec<Asset>,
+    /// Gives tokens to whoever asks from this machine.
+    pub gives_tokens: bool,
+}
+
+/// A server that serves.
+pub struct Running {
+    pub http: SocketAddr,
+    pub media: Vec<SocketAddr>,
+    pub shop: Shop,
+    serving: http::Serving,
+    fanout: Fanout,
+    ready: Arc<AtomicBool>,
+    drain: Duration,
+    routing: Vec<JoinHandle<()>>,
+}
+
+/// Starts everything, from the disk up: ledger and catalogue, tapes and rooms, media, sockets, and HTTP last.
+pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
+    // The port first: a second server on the same data would otherwise open the ledger before it is told so.
+    let server = Server::bind(&config.http).await?;
+    let clock = Clock::start();
+
+    let (desk_events, committed) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (media_events, happened) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (room_events, shown) = mpsc::channel(EVENTS_WAITING_MAX);
+
+    let desk = open_desk(&config, clock.clone(), desk_events).await?;
+    let catalogue = Catalogue::open(&config.store.path.join("catalogue.db"))?;
+    Shop::define_all(&catalogue, &desk).await.map_err(|fault| anyhow!("the catalogue does not fit the ledger: {}", fault.message))?;
+    let media = Media::start(config.media.clone(), media_events)
+        .with_context(|| format!("media cannot listen on {} (--media-listen or media.listen moves it)", config.media.listen))?;
+
+    let outside = Outside {
+        media_time: Box::new({ let media = media.clone(); move |room| media.media_time(room) }),
+        stock: Box::new({ let desk = desk.clone(); move |sku| desk.stock(sku) }),
+        shown: room_events,
+    };
+    let tape = Tape::start(config.tape.clone())?;
+    let rooms = Rooms::open(config.room.clone(), config.ring.clone(), clock.clone(), tape, catalogue, outside).await?;
+
+    let shop = Shop {
+        clock,
+        keyring: Keyring::new(&config.auth.secret, &config.auth.previous_secret),
+        rooms,
+        desk,
+        media: media.clone(),
+        presence: Arc::new(Presence::default()),
+        limits: Arc::new(Limits::new(config.limits.clone())),
+        payment: config.payment.provider,
+        ledger_public: config.ledger.public,
+        putting: Arc::default(),
+    };
+    let fanout = Fanout::start(config.fanout.clone())?;
+    let channels = Arc::new(Channels::default());
+    let ready = Arc::new(AtomicBool::new(true));
+    let routing = vec![
+        tokio::spawn(route_committed(shop.clone(), config.room.show_sold, committed)),
+        tokio::spawn(route_media(shop.clone(), channels.clone(), happened)),
+        tokio::spawn(route_shown(shop.clone(), shown)),
+        tokio::spawn(sweep_tokens(shop.clone())),
+    ];
+
+    let http = server.address().context("the listener has no address")?;
+    let app = http::App {
+        metrics: Arc::new(config.metrics.clone()),
+        shop: shop.clone(),
+        fanout: fanout.clone(),
+        channels,
+        assets: Arc::new(demo.assets),
+        demo: demo.gives_tokens,
+        started: Instant::now(),
+        ready: ready.clone(),
+        ops: Arc::default(),
+        streams: Arc::default(),
+        config: Arc::new(config.http.clone()),
+    };
+    let serving = server.serve(http::router(app));
+    let drain = Duration::from_secs(config.http.drain_seconds);
+    info!(%http, media = ?media.listening(), rooms = shop.rooms.list().len(), "serving");
+    Ok(Running { http, media: media.listening(), shop, serving, fanout, ready, drain, routing })
+}
+
+/// Opening reads the whole checkpoint and the tail: not on a runtime's worker.
+async fn open_desk(config: &Config, clock: Clock, events: mpsc::Sender<order::Event>) -> anyhow::Result<Desk> {
+    let (path, order) = (config.store.path.join("ledger.db"), config.order.clone());
+    std::fs::create_dir_all(&config.store.path).with_context(|| format!("store.path {}", config.store.path.display()))?;
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<Desk> {
+        let store = order::store::Sqlite::open(&path)?;
+        Ok(Desk::open(order, clock, Box::new(store), events)?)
+    });
+    opened.await.context("opening the ledger was cancelled")?
+}
+
+impl Running {
+    /// Ends in order: not ready, no new connections, sockets told to come back, rooms logged, ledger committed.
+    pub async fn drain(self) {
+        self.ready.store(false, Ordering::Relaxed);
+        info!(connections = self.shop.presence.len(), "draining");
+        let (stopped, ()) = tokio::join!(self.serving.stop(), self.fanout.drain(self.drain));
+        let () = stopped;
+        let media = self.shop.media.clone();
+        let _ = tokio::task::spawn_blocking(move || media.shutdown()).await;
+        for route in &self.routing {
+            route.abort();
+        }
+        self.shop.rooms.shutdown().await;
+        let desk = self.shop.desk.clone();
+        let _ = tokio::task::spawn_blocking(move || desk.shutdown()).await;
+        self.fanout.shutdown();
+        info!("ended");
+    }
+}
+
+/// Committed facts of the ledger: counts to every room that shelves the SKU, private messages to their persons.
+async fn route_committed(shop: Shop, show_sold: bool, mut committed: mpsc::Receiver<order::Event>) {
+    while let Some(event) = committed.recv().await {
+        match event {
+            order::Event::Stock { sku, count, hash } => {
+                let command = Command::Stock { sku: sku.clone(), count, hash };
+                shop.rooms.tell_shelves(&sku, &command).await;
+            }
+            order::Event::Adjusted { sku, delta, reason, entry } => {
+                let command = Command::Adjusted { sku: sku.clone(), delta, reason, entry };
+                shop.rooms.tell_shelves(&sku, &command).await;
+            }
+            order::Event::Sold { room: Some(room), sku, quantity, shown_as } if show_sold => {
+                if let Some(room) = shop.rooms.get(&room) {
+                    room.tell(Command::Sold { sku, quantity, buyer: shown_as }).await;
+                }
+            }
+            order::Event::Sold { .. } => {}
+            order::Event::Private { sub, message } => shop.deliver(&sub, &message),
+        }
+    }
+}
+
+/// Media events: live or not to the rooms, texts of data channels to their sessions.
+async fn route_media(shop: Shop, channels: Arc<Channels>, mut happened: mpsc::Receiver<media::Event>) {
+    let mut live: HashMap<RoomId, SessionId> = HashMap::new();
+    while let Some(event) = happened.recv().await {
+        match event {
+            media::Event::Live { room, session, tracks } => {
+                live.insert(room.clone(), session);
+                let tracks = tracks.iter().map(|t| Track { kind: t.kind.into(), codec: t.codec.into() }).collect();
+                tell_media(&shop, &room, true, tracks).await;
+            }
+            // The end of a session that was replaced says nothing about the one that runs.
+            media::Event::Ended { room, session } if live.get(&room) == Some(&session) => {
+                live.remove(&room);
+                tell_media(&shop, &room, false, vec![]).await;
+            }
+            media::Event::Ended { .. } => {}
+            media::Event::ChannelOpen { session, room } => channels.open(&shop, &room, session),
+            media::Event::ChannelText { session, text } => channels.message(session, text),
+            media::Event::Closed { session, .. } => {
+                channels.closed(session);
+                shop.presence.remove_media(session);
+            }
+        }
+    }
+}
+
+async fn tell_media(shop: &Shop, room: &RoomId, live: bool, tracks: Vec<Track>) {
+    match shop.rooms.get(room) {
+        Some(room) => room.tell(Command::Media { live, tracks }).await,
+        None => warn!(%room, "media of a room that is not here"),
+    }
+}
+
+async fn route_shown(shop: Shop, mut shown: mpsc::Receiver<Shown>) {
+    while let Some(Shown::Kicked { room, who }) = shown.recv().await {
+        shop.kick(&room, &who);
+    }
+}
+
+/// Asks connections whose tokens end for new ones, and ends those that bring none.
+async fn sweep_tokens(shop: Shop) {
+    let mut each_second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        each_second.tick().await;
+        shop.presence.sweep(shop.clock.now());
+    }
+}

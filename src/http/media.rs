@@ -1,0 +1,104 @@
+//! WHIP (RFC 9725) and WHEP: sessions made by POST, ended by DELETE.
+
+use axum::{
+    extract::{OriginalUri, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    Answer, App,
+    extract::{self, Bearer, Ids, Sdp},
+};
+use crate::{
+    id::{RoomId, SessionId},
+    media,
+    protocol::{ErrorCode, Fault},
+};
+
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+
+pub(super) async fn whip(
+    State(app): State<App>,
+    Bearer(person): Bearer,
+    Ids(room): Ids<RoomId>,
+    Sdp(offer): Sdp,
+) -> Answer {
+    let answer = app.shop.publish(&person, &room, &offer).await?;
+    Ok(created("whip", &room, answer))
+}
+
+pub(super) async fn whep(
+    State(app): State<App>,
+    Bearer(person): Bearer,
+    Ids(room): Ids<RoomId>,
+    Sdp(offer): Sdp,
+) -> Answer {
+    let answer = app.shop.watch(&person, &room, &offer).await?;
+    Ok(created("whep", &room, answer))
+}
+
+/// 201 with the answer, the session's address and its strong ETag.
+fn created(kind: &str, room: &RoomId, answer: media::Answer) -> Response {
+    let location = format!("/{kind}/{room}/{}", answer.session);
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/sdp")),
+        (header::LOCATION, location.parse().expect("ids fit a header")),
+        (header::ETAG, quoted(&answer.etag).parse().expect("an ETag fits a header")),
+        (header::HeaderName::from_static("accept-patch"), HeaderValue::from_static(FRAGMENT)),
+    ];
+    (StatusCode::CREATED, headers, answer.sdp).into_response()
+}
+
+fn quoted(etag: &str) -> String {
+    format!("\"{}\"", etag.trim_matches('"'))
+}
+
+pub(super) async fn end(
+    State(app): State<App>,
+    Bearer(person): Bearer,
+    Ids((room, session)): Ids<(RoomId, SessionId)>,
+) -> Answer {
+    app.shop.leave(&person, &room, session)?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// Trickled candidates are read and dropped: we are ICE-lite and learn the peer's address from its checks. An ICE
+/// restart is not supported, and says so with 422 (RFC 9725 section 4.3).
+pub(super) async fn patch(
+    State(app): State<App>,
+    Bearer(person): Bearer,
+    Ids((room, session)): Ids<(RoomId, SessionId)>,
+    headers: HeaderMap,
+    request: Request,
+) -> Answer {
+    extract::require_type(&headers, FRAGMENT)?;
+    let body = extract::read(request, app.config.body_bytes_max).await?;
+    let fragment = std::str::from_utf8(&body).map_err(|_| Fault::new(ErrorCode::BadOffer, "the fragment is not text"))?;
+    match headers.get(header::IF_MATCH) {
+        None => return Err(Fault::new(ErrorCode::PreconditionRequired, "PATCH needs If-Match").into()),
+        Some(tag) if tag == "*" => {
+            return Ok((StatusCode::UNPROCESSABLE_ENTITY, "ICE restart is not supported").into_response());
+        }
+        Some(tag) if app.shop.etag(session).is_some_and(|own| tag.as_bytes() != quoted(&own).as_bytes()) => {
+            return Err(Fault::new(ErrorCode::PreconditionFailed, "the session has another ETag").into());
+        }
+        Some(_) => {}
+    }
+    app.shop.candidate(&person, &room, session, fragment).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// GET is answered with 2xx and no content (RFC 9725 section 4.1).
+pub(super) async fn nothing() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn options(OriginalUri(uri): OriginalUri) -> Response {
+    let session = uri.path().matches('/').count() > 2;
+    let (allow, accept) = match session {
+        true => ("DELETE, GET, OPTIONS, PATCH", ("accept-patch", FRAGMENT)),
+        false => ("GET, OPTIONS, POST", ("accept-post", "application/sdp")),
+    };
+    (StatusCode::OK, [("allow", allow), accept]).into_response()
+}

@@ -1,0 +1,110 @@
+//! The WebSocket upgrade (RFC 6455 section 4.2): here the handshake, then the socket moves to a shard.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::{Instrument, debug};
+
+use super::{
+    Answer, App, Peer,
+    extract::Ids,
+};
+use crate::{
+    fanout::{Fanout, Socket},
+    id::RoomId,
+    protocol::{ErrorCode, Fault, SUBPROTOCOL},
+    session::Live,
+};
+
+pub(super) async fn upgrade(State(app): State<App>, peer: Peer, Ids(room): Ids<RoomId>, mut request: Request) -> Answer {
+    let headers = request.headers();
+    let accept = handshake(headers)?;
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && !app.allows(origin, headers.get(header::HOST))
+    {
+        return Err(Fault::forbidden("pages of this origin may not use this server").into());
+    }
+    let room = app.shop.room(&room)?;
+    let Some(place) = app.shop.limits.connect(peer.0.ip()) else {
+        return Err(Fault::new(ErrorCode::RateLimited, "too many connections of one address").retry_after(5_000).into());
+    };
+    let upgraded = request.extensions_mut().remove::<OnUpgrade>();
+    let upgraded = upgraded.ok_or_else(|| Fault::new(ErrorCode::Malformed, "this connection cannot be upgraded"))?;
+
+    let live = Live::new(app.shop.clone(), room, Some(place), "socket");
+    let fanout = app.fanout.clone();
+    #[expect(clippy::let_underscore_future, reason = "it ends when the upgrade is done or the connection is gone")]
+    let _ = tokio::spawn(
+        async move {
+            match upgraded.await {
+                Ok(upgraded) => move_to_shard(&fanout, upgraded, live),
+                Err(error) => debug!(%error, "an upgrade did not happen"),
+            }
+        }
+        .in_current_span(),
+    );
+    Ok(switching(&accept))
+}
+
+/// Checks the handshake's headers; the answer is the `Sec-WebSocket-Accept` value.
+fn handshake(headers: &HeaderMap) -> Result<String, Fault> {
+    let has = |name: header::HeaderName, token: &str| {
+        let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
+        values.flat_map(|v| v.split(',')).any(|t| t.trim().eq_ignore_ascii_case(token))
+    };
+    let wrong = |why: &'static str| Err(Fault::new(ErrorCode::Malformed, why));
+    if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
+        return wrong("this address is for WebSockets");
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
+        return wrong("the WebSocket version must be 13");
+    }
+    if !has(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        return wrong("the subprotocol must be maishou.v1.json");
+    }
+    match headers.get(header::SEC_WEBSOCKET_KEY) {
+        Some(key) => Ok(derive_accept_key(key.as_bytes())),
+        None => wrong("Sec-WebSocket-Key is missing"),
+    }
+}
+
+fn switching(accept: &str) -> Response {
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept.parse().expect("base64 fits a header")),
+        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL)),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+fn move_to_shard(fanout: &Fanout, upgraded: Upgraded, live: Live) {
+    let socket = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => plain(parts.io.into_inner(), parts.read_buf),
+        Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+            Ok(parts) => tls(parts.io.into_inner(), parts.read_buf),
+            Err(_) => return debug!("an upgraded connection is of an unknown kind"),
+        },
+    };
+    let moved = socket.map_err(|e| e.to_string());
+    let adopted = moved.and_then(|socket| fanout.adopt(socket, Box::new(live)).map_err(|e| e.to_string()));
+    if let Err(error) = adopted {
+        debug!(error, "a socket was not adopted");
+    }
+}
+
+fn plain(stream: TcpStream, read_ahead: bytes::Bytes) -> std::io::Result<Socket> {
+    Ok(Socket::Plain { stream: stream.into_std()?, read_ahead })
+}
+
+fn tls(stream: TlsStream<TcpStream>, read_ahead: bytes::Bytes) -> std::io::Result<Socket> {
+    let (stream, session) = stream.into_inner();
+    Ok(Socket::Tls { stream: stream.into_std()?, session: Box::new(session), read_ahead })
+}

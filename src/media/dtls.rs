@@ -1,0 +1,299 @@
+//! The handshakes of all peers of a worker, and the keys that come out of them.
+//!
+//! The crate takes the client's order of SRTP profiles, and browsers put AES-CM first. So a peer is met by an endpoint
+//! that knows GCM only; when that finds nothing in common, the stored hello is played again to one with AES-CM.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use crypto::{HashAlgorithm, RTCCryptoProvider, constant_time_eq};
+use dtls::{
+    config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig},
+    crypto::Certificate,
+    endpoint::{Endpoint, EndpointEvent},
+    extension::extension_use_srtp::SrtpProtectionProfile,
+    state::State,
+};
+use shared::{TransportProtocol, error::Error as CrateError};
+use srtp::{
+    config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP},
+    protection_profile::ProtectionProfile,
+};
+
+use super::{
+    Failure,
+    open::Opener,
+    seal::{Master, Sealer},
+    stats::Dropped,
+};
+
+/// What one peer may send before its handshake is done. The crate queues records of the next epoch without a limit.
+const EARLY_DATAGRAMS_MAX: usize = 64;
+const EARLY_BYTES_MAX: usize = 64 * 1024;
+/// Datagrams of a hello that are kept for the second endpoint: a browser's takes two, and a cookie doubles them.
+const HELLO_DATAGRAMS_MAX: usize = 4;
+
+/// The server's certificate and the handshake settings made of it; one for the process.
+pub struct Identity {
+    pub provider: Arc<dyn RTCCryptoProvider>,
+    /// SHA-256 of the certificate as SDP writes it.
+    pub fingerprint: String,
+    gcm: Arc<HandshakeConfig>,
+    aes_cm: Arc<HandshakeConfig>,
+}
+
+impl Identity {
+    pub fn make() -> Result<Self, CrateError> {
+        let provider: Arc<dyn RTCCryptoProvider> = Arc::new(crypto::providers::AwsLcRsProvider::new());
+        let certificate = Certificate::generate_self_signed(vec!["maishou".to_owned()], provider.crypto())?;
+        let der = certificate.certificate.first().ok_or(CrateError::Other("a certificate without bytes".to_owned()))?;
+        let hash = sha256(der, provider.as_ref()).ok_or(CrateError::Other("SHA-256 is missing".to_owned()))?;
+        let digits: Vec<String> = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+        let config = |profile| handshake_config(profile, &certificate, &provider);
+        Ok(Self {
+            fingerprint: digits.join(":"),
+            gcm: config(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm)?,
+            aes_cm: config(SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80)?,
+            provider,
+        })
+    }
+}
+
+/// The peer shows a self-signed certificate: it is checked against the offer's fingerprint afterwards.
+fn handshake_config(
+    profile: SrtpProtectionProfile,
+    certificate: &Certificate,
+    provider: &Arc<dyn RTCCryptoProvider>,
+) -> Result<Arc<HandshakeConfig>, CrateError> {
+    let config = ConfigBuilder::default()
+        .with_crypto_provider(provider.clone())
+        .with_certificates(vec![certificate.clone()])
+        .with_srtp_protection_profiles(vec![profile])
+        .with_client_auth(ClientAuthType::RequireAnyClientCert)
+        .with_insecure_skip_verify(true)
+        .with_extended_master_secret(ExtendedMasterSecretType::Require)
+        .build(false, None)?;
+    Ok(Arc::new(config))
+}
+
+fn sha256(data: &[u8], provider: &dyn RTCCryptoProvider) -> Option<Vec<u8>> {
+    provider.crypto().hash(HashAlgorithm::Sha256, data).ok()
+}
+
+/// How far one peer's handshake is.
+#[derive(Default)]
+pub struct Progress {
+    suite: Option<Suite>,
+    done: bool,
+    hello: Vec<Bytes>,
+    early_datagrams: usize,
+    early_bytes: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suite {
+    Gcm,
+    AesCm,
+}
+
+impl Progress {
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+}
+
+/// Both directions of a peer's media and reports.
+pub struct Keys {
+    pub sealer: Sealer,
+    pub opener: Opener,
+}
+
+/// What a datagram brought.
+pub enum Heard {
+    Keys(Box<Keys>),
+    Data(BytesMut),
+    Closed,
+}
+
+/// The two endpoints of a worker. The crate tells associations apart by address; ours is the peer's number dressed as
+/// one, so that a peer may move to another address without a trace here.
+pub struct Handshakes {
+    identity: Arc<Identity>,
+    gcm: Endpoint,
+    aes_cm: Endpoint,
+}
+
+impl Handshakes {
+    pub fn new(identity: Arc<Identity>) -> Self {
+        let endpoint = |config: &Arc<HandshakeConfig>| {
+            let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            Endpoint::new(unused, TransportProtocol::UDP, Some(config.clone()))
+        };
+        Self { gcm: endpoint(&identity.gcm), aes_cm: endpoint(&identity.aes_cm), identity }
+    }
+
+    /// Takes a datagram of `peer`, which is known to hold the ICE password. A malformed datagram is dropped and ends
+    /// nothing; a handshake that fails for good is ended by its deadline or by `Err`.
+    pub fn read(
+        &mut self,
+        peer: u32,
+        progress: &mut Progress,
+        certificate: &[u8; 32],
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<Vec<Heard>, Trouble> {
+        if !progress.done {
+            admit_early(progress, datagram)?;
+        }
+        let suite = progress.suite.ok_or(Trouble::Drop(Dropped::BadDtls))?;
+        let mut result = self.endpoint(suite).read(now, address_of(peer), None, datagram.into());
+        if suite == Suite::Gcm && !progress.done && matches!(result, Err(CrateError::ErrServerNoMatchingSrtpProfile)) {
+            result = self.begin_again(peer, progress, now);
+        }
+
+        let events = result.map_err(|_| Trouble::Drop(Dropped::BadDtls))?;
+        let mut heard = Vec::with_capacity(events.len());
+        for event in events {
+            match event {
+                EndpointEvent::HandshakeComplete => {
+                    let keys = self.keys(peer, progress, certificate).map_err(Trouble::End)?;
+                    progress.done = true;
+                    progress.hello = Vec::new();
+                    heard.push(Heard::Keys(Box::new(keys)));
+                }
+                EndpointEvent::ApplicationData(data) => heard.push(Heard::Data(data)),
+                EndpointEvent::PeerClosed => heard.push(Heard::Closed),
+                _ => {}
+            }
+        }
+        Ok(heard)
+    }
+
+    /// Sends one message of a data channel's association.
+    pub fn write(&mut self, peer: u32, progress: &Progress, data: &[u8], now: Instant) {
+        if let Some(suite) = progress.suite {
+            // The only failures are an unknown peer and an unfinished handshake; SCTP repeats what it needs.
+            let _ = self.endpoint(suite).write(now, address_of(peer), data);
+        }
+    }
+
+    /// Repeats a flight whose answer is late.
+    pub fn handle_timeout(&mut self, peer: u32, progress: &Progress, now: Instant) -> Result<(), Failure> {
+        let Some(suite) = progress.suite.filter(|_| !progress.done) else { return Ok(()) };
+        let endpoint = self.endpoint(suite);
+        match endpoint.poll_timeout(&address_of(peer)) {
+            Some(at) if at <= now => endpoint.handle_timeout(address_of(peer), now).map_err(|_| Failure::Handshake),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets `peer`, with a close_notify to it.
+    pub fn stop(&mut self, peer: u32, progress: &Progress, now: Instant) {
+        if let Some(suite) = progress.suite {
+            self.endpoint(suite).stop(now, address_of(peer));
+        }
+    }
+
+    /// A datagram to send, and to whom.
+    pub fn poll_transmit(&mut self) -> Option<(u32, BytesMut)> {
+        let transmit = self.gcm.poll_transmit().or_else(|| self.aes_cm.poll_transmit())?;
+        Some((peer_of(transmit.transport.peer_addr), transmit.message))
+    }
+
+    fn endpoint(&mut self, suite: Suite) -> &mut Endpoint {
+        match suite {
+            Suite::Gcm => &mut self.gcm,
+            Suite::AesCm => &mut self.aes_cm,
+        }
+    }
+
+    fn begin_again(
+        &mut self,
+        peer: u32,
+        progress: &mut Progress,
+        now: Instant,
+    ) -> Result<Vec<EndpointEvent>, CrateError> {
+        self.gcm.stop(now, address_of(peer));
+        // The first endpoint's fatal alert would end the handshake that goes on at the second.
+        while self.gcm.poll_transmit().is_some() {}
+        progress.suite = Some(Suite::AesCm);
+        let mut last = Ok(Vec::new());
+        for datagram in std::mem::take(&mut progress.hello) {
+            last = self.aes_cm.read(now, address_of(peer), None, datagram[..].into());
+        }
+        last
+    }
+
+    fn keys(&mut self, peer: u32, progress: &Progress, certificate: &[u8; 32]) -> Result<Keys, Failure> {
+        let identity = self.identity.clone();
+        let suite = progress.suite.ok_or(Failure::Keys)?;
+        let state = self.endpoint(suite).get_connection_state(address_of(peer)).ok_or(Failure::Keys)?;
+        let shown = state.peer_certificates.first().ok_or(Failure::Fingerprint)?;
+        let hash = sha256(shown, identity.provider.as_ref()).ok_or(Failure::Keys)?;
+        if !constant_time_eq(&hash, certificate) {
+            return Err(Failure::Fingerprint);
+        }
+        export_keys(state, &identity.provider)
+    }
+}
+
+/// Why a datagram led nowhere.
+pub enum Trouble {
+    Drop(Dropped),
+    End(Failure),
+}
+
+fn admit_early(progress: &mut Progress, datagram: &[u8]) -> Result<(), Trouble> {
+    const HANDSHAKE_RECORD: u8 = 22;
+    const CLIENT_HELLO: u8 = 1;
+
+    if progress.early_datagrams >= EARLY_DATAGRAMS_MAX || progress.early_bytes + datagram.len() > EARLY_BYTES_MAX {
+        return Err(Trouble::Drop(Dropped::EarlyFlood));
+    }
+    if progress.suite.is_none() {
+        let is_hello = datagram.first() == Some(&HANDSHAKE_RECORD) && datagram.get(13) == Some(&CLIENT_HELLO);
+        if !is_hello {
+            return Err(Trouble::Drop(Dropped::BadDtls));
+        }
+        progress.suite = Some(Suite::Gcm);
+    }
+    progress.early_datagrams += 1;
+    progress.early_bytes += datagram.len();
+    if progress.suite == Some(Suite::Gcm) && progress.hello.len() < HELLO_DATAGRAMS_MAX {
+        progress.hello.push(Bytes::copy_from_slice(datagram));
+    }
+    Ok(())
+}
+
+fn export_keys(state: &State, provider: &Arc<dyn RTCCryptoProvider>) -> Result<Keys, Failure> {
+    let profile = match state.srtp_protection_profile() {
+        SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
+        SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        _ => return Err(Failure::Keys),
+    };
+    let mut config = SrtpConfig { profile, ..Default::default() };
+    let material = state
+        .export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())
+        .map_err(|_| Failure::Keys)?;
+    config.set_session_keys_from_keying_material(material.as_ref(), state.is_client()).map_err(|_| Failure::Keys)?;
+
+    let keys = &config.keys;
+    let ours = Master { key: &keys.local_master_key, salt: &keys.local_master_salt, profile };
+    let theirs = Master { key: &keys.remote_master_key, salt: &keys.remote_master_salt, profile };
+    Ok(Keys { sealer: Sealer::new(&ours, provider.crypto())?, opener: Opener::new(&theirs, provider.clone())? })
+}
+
+fn address_of(peer: u32) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from(peer), 1))
+}
+
+fn peer_of(address: SocketAddr) -> u32 {
+    match address {
+        SocketAddr::V4(address) => u32::from(*address.ip()),
+        SocketAddr::V6(_) => unreachable!("address_of makes IPv4 addresses"),
+    }
+}

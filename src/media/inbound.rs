@@ -1,0 +1,213 @@
+//! What a datagram does: connectivity checks, handshakes, media and reports share one port (RFC 7983).
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use rtcp::{
+    payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
+    sender_report::SenderReport,
+    transport_feedbacks::transport_layer_nack::TransportLayerNack,
+};
+
+use super::{
+    Failure,
+    dtls::{Heard, Keys, Trouble},
+    egress::Path,
+    peer::{Role, send_media},
+    registry::Source,
+    stats::Dropped,
+    stun::Request,
+    track::SenderClock,
+    worker::Worker,
+};
+use crate::id::RoomId;
+
+/// Lost packets of one request that are looked at; a viewer that lost more is better served by a keyframe.
+const NACKS_MAX: usize = 256;
+
+impl Worker {
+    pub fn datagram(&mut self, path: Path, datagram: &[u8], now: Instant) {
+        let known = self.by_address.get(&path.remote).copied();
+        match (datagram.first(), known) {
+            (Some(0..=3), _) => self.check(path, datagram, now),
+            (Some(20..=63), Some(number)) => self.handshake(number, datagram, now),
+            (Some(128..=191), Some(number)) => self.media(number, datagram, now),
+            _ => self.counts.drop_one(Dropped::UnknownDatagram),
+        }
+    }
+
+    /// A connectivity check: the only thing that makes an address a peer's.
+    fn check(&mut self, path: Path, datagram: &[u8], now: Instant) {
+        let provider = self.registry.identity.provider.clone();
+        let Some(mut request) = Request::parse(datagram) else { return self.counts.drop_one(Dropped::BadCheck) };
+        let number = self.by_ufrag.get(&request.local_ufrag).copied();
+        let Some((number, peer)) = number.and_then(|number| Some((number, self.peer(number)?))) else {
+            return self.counts.drop_one(Dropped::BadCheck);
+        };
+        if !request.is_authentic(&peer.password, provider.crypto()) {
+            return self.counts.drop_one(Dropped::BadCheck);
+        }
+        let Some((answer, succeeds)) = request.answer(path.remote, &peer.password, provider.crypto()) else { return };
+        if succeeds {
+            let left = peer.checked(path, request.nominates, now);
+            if let Some(left) = left {
+                self.by_address.remove(&left.remote);
+            }
+            self.give_address(path, number);
+        }
+        if self.egress.push(path, &answer).is_err() {
+            self.counts.drop_one(Dropped::SendQueueFull);
+        }
+    }
+
+    fn give_address(&mut self, path: Path, number: u32) {
+        let before = self.by_address.insert(path.remote, number);
+        if let Some(other) = before.filter(|other| *other != number)
+            && let Some(other) = self.peer(other)
+        {
+            other.lose_address(path);
+        }
+    }
+
+    fn handshake(&mut self, number: u32, datagram: &[u8], now: Instant) {
+        let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
+        let heard = self.handshakes.read(number, &mut peer.progress, &peer.certificate, datagram, now);
+        self.send_handshakes();
+        match heard {
+            Ok(heard) => heard.into_iter().for_each(|heard| self.hear(number, heard, now)),
+            Err(Trouble::Drop(reason)) => self.counts.drop_one(reason),
+            Err(Trouble::End(why)) => self.close(number, why, now),
+        }
+    }
+
+    fn hear(&mut self, number: u32, heard: Heard, now: Instant) {
+        match heard {
+            Heard::Keys(keys) => self.joined(number, keys),
+            Heard::Closed => self.close(number, Failure::Left, now),
+            Heard::Data(data) => {
+                if let Some(channel) = self.peer(number).and_then(|peer| peer.channel.as_mut()) {
+                    channel.receive(data.freeze(), now);
+                    self.poll_channel(number, now);
+                }
+            }
+        }
+    }
+
+    fn joined(&mut self, number: u32, mut keys: Box<Keys>) {
+        self.counts.joins += 1;
+        let Some(peer) = self.peer(number) else { return };
+        let room = peer.session.room.id.clone();
+        if let Role::Publisher(publisher) = &peer.role {
+            publisher.announced.iter().for_each(|ssrc| keys.opener.announce(*ssrc));
+        }
+        peer.keys = Some(keys);
+        if matches!(&peer.role, Role::Viewer(legs) if !legs.is_empty()) {
+            self.want_keyframe(&room);
+        }
+    }
+
+    fn media(&mut self, number: u32, datagram: &[u8], now: Instant) {
+        let is_report = datagram.get(1).is_some_and(|kind| (192..=223).contains(kind));
+        let result = if is_report { self.report(number, datagram, now) } else { self.packet(number, datagram, now) };
+        if let Err(reason) = result {
+            self.counts.drop_one(reason);
+        }
+    }
+
+    /// A publisher's media packet.
+    fn packet(&mut self, number: u32, datagram: &[u8], now: Instant) -> Result<(), Dropped> {
+        let peer = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut);
+        let peer = peer.ok_or(Dropped::UnknownDatagram)?;
+        let (Role::Publisher(publisher), Some(keys)) = (&mut peer.role, &mut peer.keys) else {
+            return Err(Dropped::NotPublishing);
+        };
+        let opened = keys.opener.rtp(datagram)?;
+        self.counts.packets_in += 1;
+        self.counts.bytes_in += datagram.len() as u64;
+        self.counts.rtx_in += u64::from(publisher.intake.repairs(opened.payload_type));
+        if !peer.session.room.is_published_by(peer.session.id) {
+            return Err(Dropped::NotPublishing);
+        }
+        // Padding is an error here: it says that she is there, but not that there is something to see.
+        let packet = publisher.intake.receive(opened, now)?;
+        if packet.starts_keyframe && publisher.source.is_video(packet.track) {
+            publisher.source.wants_keyframe.store(false, Ordering::Release);
+            publisher.throttle.satisfy();
+        }
+        publisher.packets.push(packet);
+        publisher.media_at = Some(now);
+        if !publisher.source.is_live.load(Ordering::Relaxed) {
+            let (room, source) = (peer.session.room.id.clone(), publisher.source.clone());
+            let media_ms = publisher.intake.media_ms().unwrap_or(0);
+            self.go_live(room, &source, media_ms, now);
+        }
+        self.note_pending(number, now);
+        Ok(())
+    }
+
+    fn go_live(&mut self, room: RoomId, source: &Source, media_ms: u64, now: Instant) {
+        // Before she is seen to be live, so that a state event of this very moment has a time.
+        self.registry.note_media_time(source, media_ms, now);
+        source.is_live.store(true, Ordering::Release);
+        self.outbox.push(super::Event::Live { room, session: source.session, tracks: source.tracks() });
+    }
+
+    fn report(&mut self, number: u32, datagram: &[u8], now: Instant) -> Result<(), Dropped> {
+        let peer = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut);
+        let peer = peer.ok_or(Dropped::UnknownDatagram)?;
+        let keys = peer.keys.as_mut().ok_or(Dropped::UnknownDatagram)?;
+        let plain = keys.opener.rtcp(datagram)?;
+        let packets = rtcp::packet::unmarshal(&mut plain.clone()).map_err(|_| Dropped::BadRtcp)?;
+
+        let mut nacks_left = NACKS_MAX;
+        for packet in packets.iter().map(|packet| packet.as_any()) {
+            if let Some(report) = packet.downcast_ref::<SenderReport>() {
+                self.note_clock(number, report, now);
+            } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
+                self.viewer_wants_keyframe(number);
+            } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
+                let lost = nack.nacks.iter().flat_map(|pair| pair.into_iter()).take(nacks_left);
+                nacks_left -= lost.map(|lost| self.resend(number, nack.media_ssrc, lost)).count();
+            }
+        }
+        Ok(())
+    }
+
+    fn note_clock(&mut self, number: u32, report: &SenderReport, now: Instant) {
+        let Some(publisher) = self.peer(number).and_then(|peer| peer.publisher()) else { return };
+        let clock = SenderClock { ntp: report.ntp_time, rtp: report.rtp_time, at: now };
+        if let Some(clock) = publisher.intake.note_clock(report.ssrc, clock) {
+            publisher.clocks.push(clock);
+            self.note_pending(number, now);
+        }
+    }
+
+    fn viewer_wants_keyframe(&mut self, number: u32) {
+        let Some(peer) = self.peer(number) else { return };
+        let room = peer.session.room.id.clone();
+        if let Role::Viewer(_) = peer.role {
+            self.counts.pli_in += 1;
+            self.want_keyframe(&room);
+        }
+    }
+
+    /// A viewer lost a packet.
+    fn resend(&mut self, number: u32, ssrc: u32, lost: u16) {
+        self.counts.nack_in += 1;
+        let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
+        let feed = self.stages.get(&peer.session.room.id).and_then(|stage| stage.feed.as_ref());
+        let (Role::Viewer(legs), Some(keys), Some(path), Some(feed)) =
+            (&mut peer.role, &mut peer.keys, peer.path, feed)
+        else {
+            return;
+        };
+        let Some(leg) = legs.iter_mut().find(|leg| leg.has_ssrc(ssrc)) else { return };
+        let Some(track) = feed.tracks.iter().find(|track| track.codec.kind() == leg.kind()) else { return };
+        match leg.resend(lost, &track.ring) {
+            Ok((stamp, packet)) => {
+                self.counts.rtx_out += 1;
+                send_media(keys, path, &stamp, &packet.payload, &mut self.egress, &mut self.counts);
+            }
+            Err(reason) => self.counts.drop_one(reason),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `Rooms`: finds, makes and opens rooms, and brings them what happens outside.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use rand::distr::{Alphanumeric, SampleString};
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::{
+    clock::Clock,
+    id::{RoomId, SkuId, Who},
+    protocol::{ErrorCode, Fault, Product, StockCount},
+    ring::{self, Ring},
+    room::{
+        Brief, Catalogue, Command, Config, Handle, RoomFacts, Stats,
+        audience::Audience,
+        catalogue,
+        hub::{self, Hub, Tick},
+        room::Room,
+        state::State,
+        tape::{self, Tape, line::Line},
+    },
+};
+
+/// The outside as rooms see it; `app.rs` fills it in.
+pub struct Outside {
+    /// The publisher's media time in milliseconds, while live.
+    pub media_time: Box<dyn Fn(&RoomId) -> Option<u64> + Send + Sync>,
+    /// A SKU's committed counts and the hash of the entry they stand at.
+    pub stock: Box<dyn Fn(&SkuId) -> Option<(StockCount, String)> + Send + Sync>,
+    /// What was shown and concerns connections.
+    pub shown: mpsc::Sender<Shown>,
+}
+
+/// Things that were shown and that reach beyond the room.
+#[derive(Debug)]
+pub enum Shown {
+    /// End every connection of this person in this room.
+    Kicked { room: RoomId, who: Who },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Tape(#[from] tape::Error),
+    #[error(transparent)]
+    Catalogue(#[from] catalogue::Error),
+    #[error("reading the tape was cancelled")]
+    Cancelled,
+}
+
+#[derive(Clone)]
+pub struct Rooms(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    ring: ring::Config,
+    clock: Clock,
+    tape: Tape,
+    catalogue: Catalogue,
+    outside: Arc<Outside>,
+    open: DashMap<RoomId, Handle>,
+}
+
+impl Rooms {
+    /// Opens every room of the catalogue where its tape ended, under a new epoch.
+    pub async fn open(
+        config: Config,
+        ring: ring::Config,
+        clock: Clock,
+        tape: Tape,
+        catalogue: Catalogue,
+        outside: Outside,
+    ) -> Result<Self, OpenError> {
+        let outside = Arc::new(outside);
+        let rooms = Self(Arc::new(Inner { config, ring, clock, tape, catalogue, outside, open: DashMap::new() }));
+        for facts in rooms.0.catalogue.rooms() {
+            rooms.open_room(facts).await?;
+        }
+        Ok(rooms)
+    }
+
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub fn get(&self, room: &RoomId) -> Option<Handle> {
+        self.0.open.get(room).map(|r| r.value().clone())
+    }
+
+    pub fn list(&self) -> Vec<Handle> {
+        let mut all: Vec<Handle> = self.0.open.iter().map(|r| r.value().clone()).collect();
+        all.sort_by(|a, b| a.facts.id.cmp(&b.facts.id));
+        all
+    }
+
+    /// Makes a room. Refused with `already_exists` when there is one of that id, and with `busy` at `rooms_max`.
+    pub async fn create(&self, facts: RoomFacts) -> Result<Handle, Fault> {
+        if self.0.catalogue.room_count() >= self.0.config.rooms_max {
+            return Err(Fault::new(ErrorCode::LimitReached, "this server has all the rooms it may have"));
+        }
+        let id = facts.id.clone();
+        let added = self.0.catalogue.add_room(facts.clone()).await.map_err(internal)?;
+        if !added {
+            return Err(Fault::new(ErrorCode::AlreadyExists, "there is a room of that id"));
+        }
+        info!(room = %id, "room made");
+        self.open_room(Arc::new(facts)).await.map_err(internal)
+    }
+
+    async fn open_room(&self, facts: Arc<RoomFacts>) -> Result<Handle, OpenError> {
+        let inner = &self.0;
+        let (tape, id) = (inner.tape.clone(), facts.id.clone());
+        let last = tokio::task::spawn_blocking(move || tape.last_state(&id)).await;
+        let last = last.map_err(|_| OpenError::Cancelled)??;
+        let mut state = last.unwrap_or_else(|| State::new(facts.id.clone(), facts.title.clone()));
+        state.show.title = facts.title.clone();
+        let epoch = Alphanumeric.sample_string(&mut rand::rng(), 12);
+        inner.tape.open(&facts.id, Line::head(&state, &epoch, inner.clock.now())).await?;
+
+        let audience = Audience::starting_at(state.likes);
+        let ring = Ring::new(inner.ring.clone(), epoch.clone(), state.seq, hub::snapshot_text(&state, &epoch, 0));
+        let (mailbox, inbox) = mpsc::channel(inner.config.mailbox.max(1));
+        let (brief, stats) = (Arc::new(ArcSwap::from_pointee(Brief::default())), Arc::new(Stats::default()));
+        let shelf = state.shelf.clone();
+        hub::spawn(
+            Hub {
+                config: inner.config.clone(),
+                clock: inner.clock.clone(),
+                tape: inner.tape.clone(),
+                outside: inner.outside.clone(),
+                ring: ring.clone(),
+                audience: audience.clone(),
+                brief: brief.clone(),
+                stats: stats.clone(),
+                room: Room::new(state.clone(), inner.config.chat_per_second),
+                told: audience.tally(),
+                shown: state,
+                tick: Tick::default(),
+                frames_since_snapshot: 0,
+                segment_full: false,
+                retries: Default::default(),
+            },
+            inbox,
+        );
+        let handle = Handle { facts, mailbox, ring, audience, brief, stats };
+        self.catch_up(&handle, shelf).await;
+        inner.open.insert(handle.facts.id.clone(), handle.clone());
+        Ok(handle)
+    }
+
+    /// What may have changed while nobody looked: products, and media that is certainly gone.
+    async fn catch_up(&self, handle: &Handle, shelf: Vec<Product>) {
+        handle.tell(Command::Media { live: false, tracks: vec![] }).await;
+        for product in &shelf {
+            if let Some(now) = self.0.catalogue.product(&product.id) {
+                handle.tell(Command::ProductChanged(Box::new((*now).clone()))).await;
+            }
+        }
+    }
+
+    /// Brings a fact about a SKU to every room that has it on its shelf.
+    pub async fn tell_shelves(&self, sku: &SkuId, command: &Command) {
+        let shelving: Vec<Handle> =
+            self.0.open.iter().filter(|r| r.brief.load().skus.contains(sku)).map(|r| r.value().clone()).collect();
+        for room in shelving {
+            room.tell(command.clone()).await;
+        }
+    }
+
+    pub async fn product_changed(&self, product: &Product) {
+        for room in self.list() {
+            room.tell(Command::ProductChanged(Box::new(product.clone()))).await;
+        }
+    }
+
+    /// Logs what is decided, flushes and closes every room.
+    pub async fn shutdown(&self) {
+        for room in self.list() {
+            room.close().await;
+        }
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Fault {
+    tracing::error!(%error, "a room could not be made");
+    Fault::new(ErrorCode::Internal, "the room could not be kept")
+}

@@ -1,0 +1,280 @@
+//! How fast people and addresses may ask.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    net::IpAddr,
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{
+    id::Sub,
+    protocol::{ErrorCode, Fault},
+};
+
+/// Keys that a limiter remembers before it forgets those that are full again.
+const KEYS_KEPT_MAX: usize = 100_000;
+
+/// Settings of limits. Rates are per second; a burst of twice the rate is let through.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Commands of one connection.
+    pub commands_per_second: u32,
+    /// Comments of one person, over all their connections.
+    pub comments_per_second: u32,
+    /// Holds asked for by one person.
+    pub holds_per_second: u32,
+    /// HTTP requests of one address.
+    pub requests_per_second: u32,
+    /// Open sockets and streams of one address.
+    pub connections_per_address: u32,
+    /// Open sockets and streams of one person in one room.
+    pub connections_per_person: u32,
+    /// Networks (`192.0.2.0/24`, `2001:db8::/32`) whose addresses have no limits.
+    pub exempt: Vec<Network>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            commands_per_second: 20,
+            comments_per_second: 2,
+            holds_per_second: 5,
+            requests_per_second: 200,
+            connections_per_address: 2_000,
+            connections_per_person: 20,
+            exempt: Vec::new(),
+        }
+    }
+}
+
+/// An address range in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    base: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = |ip: IpAddr| match ip.to_canonical() {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let ((base, family), (asked, asked_family)) = (bits(self.base), bits(address));
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+        family == asked_family && base & mask == asked & mask
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a network such as 192.0.2.0/24");
+        let (base, prefix) = text.split_once('/').unwrap_or((text, ""));
+        let base: IpAddr = base.parse().map_err(|_| wrong())?;
+        let widest = if base.is_ipv4() { 32 } else { 128 };
+        let prefix = if prefix.is_empty() { widest } else { prefix.parse().map_err(|_| wrong())? };
+        if prefix > widest {
+            return Err(wrong());
+        }
+        Ok(Self { base, prefix })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// The limiters that people and addresses share.
+pub struct Limits {
+    config: Config,
+    comments: Keyed<Sub>,
+    holds: Keyed<Sub>,
+    requests: Keyed<IpAddr>,
+    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    refused: AtomicU64,
+}
+
+/// A place among the open connections of an address; dropping it gives it back.
+pub struct Place {
+    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    address: Option<IpAddr>,
+}
+
+impl Limits {
+    pub fn new(config: Config) -> Self {
+        Self {
+            comments: Keyed::new(config.comments_per_second),
+            holds: Keyed::new(config.holds_per_second),
+            requests: Keyed::new(config.requests_per_second),
+            open: Arc::default(),
+            refused: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn is_exempt(&self, address: IpAddr) -> bool {
+        self.config.exempt.iter().any(|n| n.contains(address))
+    }
+
+    /// Refusals since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub fn comment(&self, sub: &Sub) -> Result<(), Fault> {
+        self.counted(self.comments.check(sub))
+    }
+
+    pub fn hold(&self, sub: &Sub) -> Result<(), Fault> {
+        self.counted(self.holds.check(sub))
+    }
+
+    pub fn request(&self, address: IpAddr) -> Result<(), Fault> {
+        if self.is_exempt(address) {
+            return Ok(());
+        }
+        self.counted(self.requests.check(&address.to_canonical()))
+    }
+
+    /// A limiter for the commands of one connection.
+    pub fn of_connection(&self) -> DefaultDirectRateLimiter {
+        RateLimiter::direct(quota(self.config.commands_per_second))
+    }
+
+    pub fn command(&self, limiter: &DefaultDirectRateLimiter) -> Result<(), Fault> {
+        let asked = limiter.check().map_err(|wait| wait.wait_time_from(governor::clock::DefaultClock::default().now()));
+        self.counted(asked.map_err(rate_limited))
+    }
+
+    /// A place for one more connection of this address, or `None` when it has its share.
+    pub fn connect(&self, address: IpAddr) -> Option<Place> {
+        if self.is_exempt(address) {
+            return Some(Place { open: self.open.clone(), address: None });
+        }
+        let address = address.to_canonical();
+        let mut open = self.open.lock().expect("no holder panics");
+        let count = open.entry(address).or_insert(0);
+        if *count >= self.config.connections_per_address {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        *count += 1;
+        Some(Place { open: self.open.clone(), address: Some(address) })
+    }
+
+    fn counted(&self, outcome: Result<(), Fault>) -> Result<(), Fault> {
+        if outcome.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut open = self.open.lock().expect("no holder panics");
+        if let Some(count) = open.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&address);
+            }
+        }
+    }
+}
+
+struct Keyed<K: Hash + Eq + Clone>(DefaultKeyedRateLimiter<K>);
+
+impl<K: Hash + Eq + Clone> Keyed<K> {
+    fn new(per_second: u32) -> Self {
+        Self(RateLimiter::keyed(quota(per_second)))
+    }
+
+    fn check(&self, key: &K) -> Result<(), Fault> {
+        if self.0.len() > KEYS_KEPT_MAX {
+            self.0.retain_recent();
+        }
+        let clock = governor::clock::DefaultClock::default();
+        self.0.check_key(key).map_err(|wait| rate_limited(wait.wait_time_from(clock.now())))
+    }
+}
+
+fn quota(per_second: u32) -> Quota {
+    let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+    Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::new(2).expect("two")))
+}
+
+fn rate_limited(wait: std::time::Duration) -> Fault {
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    Fault::new(ErrorCode::RateLimited, "too fast, wait a moment").retry_after(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_their_addresses() {
+        let net: Network = "192.0.2.0/24".parse().unwrap();
+        assert!(net.contains("192.0.2.77".parse().unwrap()));
+        assert!(net.contains("::ffff:192.0.2.77".parse().unwrap()));
+        assert!(!net.contains("192.0.3.1".parse().unwrap()));
+        assert!(!net.contains("2001:db8::1".parse().unwrap()));
+        let six: Network = "2001:db8::/32".parse().unwrap();
+        assert!(six.contains("2001:db8:5::1".parse().unwrap()) && !six.contains("2001:db9::1".parse().unwrap()));
+        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("8.8.8.8".parse().unwrap()));
+        assert!("192.0.2.0/33".parse::<Network>().is_err() && "nonsense".parse::<Network>().is_err());
+    }
+
+    #[test]
+    fn an_address_has_its_share_of_connections_and_gets_places_back() {
+        let limits = Limits::new(Config { connections_per_address: 2, ..Config::default() });
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let (one, _two) = (limits.connect(address).unwrap(), limits.connect(address).unwrap());
+        assert!(limits.connect(address).is_none());
+        drop(one);
+        assert!(limits.connect(address).is_some());
+    }
+
+    #[test]
+    fn a_person_comments_at_the_rate_and_is_told_how_long_to_wait() {
+        let limits = Limits::new(Config { comments_per_second: 1, ..Config::default() });
+        let (a, b): (Sub, Sub) = ("a".parse().unwrap(), "b".parse().unwrap());
+        assert!(limits.comment(&a).is_ok() && limits.comment(&a).is_ok());
+        let refused = limits.comment(&a).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::RateLimited);
+        assert!(refused.retry_after_ms.unwrap() <= 1_000);
+        assert!(limits.comment(&b).is_ok());
+    }
+}

@@ -1,0 +1,288 @@
+//! `Live`: one connection, from its first message to its end.
+
+use std::{future::Future, pin::Pin};
+
+use bytes::Bytes;
+use governor::DefaultDirectRateLimiter;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::{Instrument, Span, debug, info_span};
+
+use crate::{
+    fanout,
+    id::RoomId,
+    protocol::{ClientMessage, CloseCode, Command, ErrorCode, Fault, Private, RoomScope, command::Join},
+    room::{Demand, Handle, Seat},
+    session::{ConnectionId, Outlet, Person, Shop, limits::Place},
+};
+
+/// Private messages that a join sends by itself; a client that missed more reads them over REST.
+const MISSED_MAX: usize = 32;
+
+/// A connection's state. Messages are handled one after another, so that replies come in the order of commands.
+pub struct Live {
+    shop: Shop,
+    room: Handle,
+    limiter: DefaultDirectRateLimiter,
+    outlet: Option<Outlet>,
+    joined: Option<Joined>,
+    span: Span,
+    _place: Option<Place>,
+}
+
+struct Joined {
+    person: Person,
+    seat: Seat,
+    connection: ConnectionId,
+}
+
+impl Live {
+    pub fn new(shop: Shop, room: Handle, place: Option<Place>, transport: &'static str) -> Self {
+        let limiter = shop.limits.of_connection();
+        let span = info_span!("connection", room = %room.facts().id, transport, id = tracing::field::Empty);
+        Self { shop, room, limiter, outlet: None, joined: None, span, _place: place }
+    }
+
+    /// Where this connection speaks to. Called once, before the first message.
+    pub fn open(&mut self, outlet: Outlet) {
+        self.outlet = Some(outlet);
+    }
+
+    /// Takes one message of the client; every command is answered once.
+    pub async fn message(&mut self, text: &str) {
+        let span = self.span.clone();
+        async {
+            if let Err(refused) = self.shop.limits.command(&self.limiter) {
+                let id = ClientMessage::decode(text).map_or_else(|wrong| wrong.id, |message| message.id);
+                return self.answer(id, Err(refused));
+            }
+            match ClientMessage::decode(text) {
+                Ok(ClientMessage { id, command: Command::Join(join) }) => self.join(id, join).await,
+                Ok(ClientMessage { command: Command::Auth { token }, .. }) => self.renew(&token),
+                Ok(ClientMessage { id, command }) => {
+                    let outcome = self.act(command).await;
+                    self.answer(id, outcome);
+                }
+                Err(wrong) => self.answer(wrong.id, Err(wrong.fault)),
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// The connection is gone: its place in the audience is given back.
+    pub fn closed(&mut self, code: u16) {
+        self.span.in_scope(|| debug!(code, "connection ended"));
+        self.leave();
+        self.outlet = None;
+    }
+
+    fn leave(&mut self) {
+        if let Some(joined) = self.joined.take() {
+            self.shop.presence.remove(joined.connection);
+        }
+    }
+
+    async fn join(&mut self, id: Option<u64>, join: Join) {
+        if self.joined.is_some() {
+            return self.answer(id, Err(Fault::new(ErrorCode::Conflict, "this connection has joined already")));
+        }
+        match self.admit(&join).await {
+            Ok(joined) => {
+                self.welcome(id, &join, &joined).await;
+                self.joined = Some(joined);
+            }
+            Err((fault, code)) => {
+                let reason = fault.code.as_str();
+                self.answer(id, Err(fault));
+                self.close(code, reason);
+            }
+        }
+    }
+
+    async fn admit(&mut self, join: &Join) -> Result<Joined, (Fault, CloseCode)> {
+        let bad_token = |fault| (fault, CloseCode::BadToken);
+        let person = self.shop.person(&join.token).map_err(bad_token)?;
+        let room: &RoomId = &self.room.facts().id;
+        person.may_enter(room).map_err(bad_token)?;
+        self.shop.refuse_kicked(&person, room).await.map_err(|fault| (fault, CloseCode::Kicked))?;
+        let who = person.who(room);
+        let Some(outlet) = self.outlet.clone() else {
+            return Err((Fault::new(ErrorCode::Internal, "the connection is not open"), CloseCode::Protocol));
+        };
+        let limit = self.shop.limits.config().connections_per_person;
+        let connection = self.shop.presence.add(outlet, person.sub(), room, &who, person.ends_at(), limit);
+        let Some(connection) = connection else {
+            let fault = Fault::new(ErrorCode::LimitReached, "too many connections of one person");
+            return Err((fault, CloseCode::TooMany));
+        };
+        let seat = self.room.enter(&who, person.author(self.room.facts()).role, person.claims().sim);
+        self.room.note(self.shop.clock.now(), &who, Demand::Join { sim: person.claims().sim });
+        Ok(Joined { person, seat, connection })
+    }
+
+    /// Answers the join, then what was missed: the frames since the client's place, or the snapshot.
+    async fn welcome(&self, id: Option<u64>, join: &Join, joined: &Joined) {
+        let ring = self.room.ring();
+        let same_log = join.epoch.as_deref() == Some(ring.epoch());
+        let place = join.seq.filter(|_| same_log).and_then(|seq| ring.position_after(seq));
+        let author = joined.person.author(self.room.facts());
+        let ok = json!({
+            "resumed": place.is_some(),
+            "server_time": self.shop.clock.now(),
+            "who": author.who,
+            "name": author.name,
+            "role": author.role,
+        });
+        self.answer(id, Ok(ok));
+        let Some(outlet) = &self.outlet else { return };
+        match place {
+            Some(position) => outlet.follow(ring.clone(), position, None),
+            None => {
+                let snapshot = ring.snapshot();
+                if ring.head().saturating_sub(snapshot.position) > 32 {
+                    ring.want_snapshot();
+                }
+                outlet.follow(ring.clone(), snapshot.position, Some(snapshot.wire));
+            }
+        }
+        if let Some(after) = join.you {
+            let missed = self.shop.messages(joined.person.sub(), after, MISSED_MAX).await;
+            for message in missed.unwrap_or_default() {
+                outlet.send(private_text(&message));
+            }
+        }
+    }
+
+    fn renew(&mut self, token: &str) {
+        let Some(joined) = &mut self.joined else { return };
+        let renewed = self.shop.person(token).ok().filter(|p| {
+            p.sub() == joined.person.sub() && p.may_enter(&self.room.facts().id).is_ok()
+        });
+        match renewed {
+            Some(person) => {
+                self.shop.presence.renew(joined.connection, person.ends_at());
+                joined.person = person;
+            }
+            None => self.close(CloseCode::BadToken, "the new token is not valid for this person and room"),
+        }
+    }
+
+    async fn act(&mut self, command: Command) -> Result<Value, Fault> {
+        if command == Command::Ping {
+            return Ok(json!({ "server_time": self.shop.clock.now() }));
+        }
+        let Some(Joined { person, seat, .. }) = &self.joined else {
+            return Err(Fault::new(ErrorCode::NotJoined, "join first"));
+        };
+        let (shop, room, id) = (&self.shop, &self.room, &self.room.facts().id);
+        match command {
+            Command::Comment { text } => event(shop.comment(person, room, text).await?),
+            Command::Like { count } => Ok(json!({ "counted": shop.like(person, room, seat, count)? })),
+            Command::Hold { lines, key, room: named } => {
+                let named = named.or_else(|| (person.claims().room == RoomScope::Any).then(|| id.to_string()));
+                let answered = shop.hold(person, key, lines, named.as_deref()).await?;
+                Ok(json!({ "hold": answered.value, "replayed": answered.replayed, "server_time": shop.clock.now() }))
+            }
+            Command::Confirm { hold, payment } => {
+                let answered = shop.confirm(person, hold, payment).await?;
+                Ok(json!({ "order": answered.value, "replayed": answered.replayed }))
+            }
+            Command::Cancel { hold } => Ok(json!({ "hold": shop.cancel(person, hold).await?.value })),
+            Command::Extend { hold } => Ok(json!({ "hold": shop.extend(person, hold).await?.value })),
+            Command::Pin { product, explain_seconds } => event(shop.pin(person, id, product, explain_seconds).await?),
+            Command::Unpin => event(shop.unpin(person, id).await?),
+            Command::Moderate(moderation) => event(shop.moderate(person, id, moderation).await?),
+            Command::Publish { sdp } => shop.publish(person, id, &sdp).await.map(|a| media_answer(&a)),
+            Command::Watch { sdp } => shop.watch(person, id, &sdp).await.map(|a| media_answer(&a)),
+            Command::Candidate { session, candidate } => {
+                shop.candidate(person, id, session, &candidate).await.map(|()| json!({}))
+            }
+            Command::Leave { session } => shop.leave(person, id, session).map(|()| json!({})),
+            Command::Join(_) | Command::Auth { .. } | Command::Ping => Ok(json!({})),
+        }
+    }
+
+    fn answer(&self, id: Option<u64>, outcome: Result<Value, Fault>) {
+        #[derive(Serialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Outcome {
+            Ok(Value),
+            Error(Fault),
+        }
+        #[derive(Serialize)]
+        struct Reply {
+            re: Option<u64>,
+            #[serde(flatten)]
+            outcome: Outcome,
+        }
+        if let Err(fault) = &outcome {
+            debug!(code = fault.code.as_str(), "refused");
+        }
+        let outcome = outcome.map_or_else(Outcome::Error, Outcome::Ok);
+        let text = serde_json::to_vec(&Reply { re: id, outcome }).expect("a reply is plain data");
+        if let Some(outlet) = &self.outlet {
+            outlet.send(text.into());
+        }
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        if let Some(outlet) = &self.outlet {
+            outlet.close(code, reason);
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl fanout::Inbound for Live {
+    fn open(&mut self, outlet: fanout::Outlet) {
+        self.span.record("id", outlet.id());
+        Live::open(self, Outlet::Socket(outlet));
+    }
+
+    fn message<'a>(&'a mut self, text: String) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move { Live::message(self, &text).await })
+    }
+
+    fn closed(&mut self, code: u16) {
+        Live::closed(self, code);
+    }
+}
+
+fn event(event: Option<crate::protocol::Event>) -> Result<Value, Fault> {
+    Ok(json!({ "event": event }))
+}
+
+fn media_answer(answer: &crate::media::Answer) -> Value {
+    json!({ "sdp": answer.sdp, "session": answer.session })
+}
+
+/// A private message as it crosses the wire.
+pub(super) fn private_text(message: &Private) -> Bytes {
+    #[derive(Serialize)]
+    struct You<'a> {
+        you: &'a Private,
+    }
+    serde_json::to_vec(&You { you: message }).expect("a message is plain data").into()
+}
+
+impl Shop {
+    /// Brings a committed private message to every connection of its person.
+    pub fn deliver(&self, sub: &crate::id::Sub, message: &Private) {
+        self.presence.tell(sub, &private_text(message));
+    }
+
+    /// A room showed a kick: its person's connections end.
+    pub fn kick(&self, room: &RoomId, who: &crate::id::Who) {
+        for session in self.presence.kick(room, who) {
+            self.presence.remove_media(session);
+            self.media.leave(session);
+        }
+    }
+}
+

@@ -1,0 +1,94 @@
+//! Acts on media: publishing, watching, leaving.
+
+use tracing::info;
+
+use crate::{
+    id::{RoomId, SessionId},
+    media::{self, Answer},
+    protocol::{ErrorCode, Fault, Role},
+    session::{Person, Shop, presence::MediaOwner},
+};
+
+impl Shop {
+    /// Makes the person the room's publisher. The room's anchor replaces her own running session; anybody else is told
+    /// that the room is already live.
+    pub async fn publish(&self, person: &Person, room: &RoomId, offer: &str) -> Result<Answer, Fault> {
+        let handle = self.room(room)?;
+        person.may_enter(room)?;
+        let anchor = person.is_anchor_of(handle.facts());
+        let may_ask = matches!(person.role(), Role::Anchor | Role::Assistant | Role::Admin);
+        if may_ask && !anchor && self.media.publisher(room).is_some() {
+            return Err(Fault::new(ErrorCode::AlreadyLive, "the room is already live"));
+        }
+        if !anchor && person.role() != Role::Admin {
+            return Err(Fault::forbidden("only the room's anchor publishes"));
+        }
+        let answer = self.media.publish(room, offer).await.map_err(media_fault)?;
+        info!(room = %room, session = %answer.session, "publishing");
+        self.own(person, room, &answer);
+        Ok(answer)
+    }
+
+    pub async fn watch(&self, person: &Person, room: &RoomId, offer: &str) -> Result<Answer, Fault> {
+        self.room(room)?;
+        person.may_enter(room)?;
+        self.refuse_kicked(person, room).await?;
+        let answer = self.media.watch(room, offer).await.map_err(media_fault)?;
+        self.own(person, room, &answer);
+        Ok(answer)
+    }
+
+    fn own(&self, person: &Person, room: &RoomId, answer: &Answer) {
+        let etag = answer.etag.clone();
+        let owner = MediaOwner { etag, room: room.clone(), sub: person.sub().clone(), who: person.who(room) };
+        self.presence.add_media(answer.session, owner);
+    }
+
+    /// A person who was removed from the show stays out until it ends.
+    pub async fn refuse_kicked(&self, person: &Person, room: &RoomId) -> Result<(), Fault> {
+        let kicked = self.room(room)?.brief().kicks.contains(&person.who(room));
+        match kicked {
+            true => Err(Fault::new(ErrorCode::Kicked, "you were removed from this show")),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends a session of this person; an admin ends anybody's. Another's session is not found.
+    pub fn leave(&self, person: &Person, room: &RoomId, session: SessionId) -> Result<(), Fault> {
+        self.owned(person, room, session)?;
+        self.presence.remove_media(session);
+        match self.media.leave(session) {
+            true => Ok(()),
+            false => Err(Fault::not_found("session")),
+        }
+    }
+
+    /// The ETag of a session that runs.
+    pub fn etag(&self, session: SessionId) -> Option<String> {
+        self.presence.media(session).map(|owner| owner.etag)
+    }
+
+    pub async fn candidate(&self, person: &Person, room: &RoomId, session: SessionId, sdp: &str) -> Result<(), Fault> {
+        self.owned(person, room, session)?;
+        self.media.candidate(session, sdp).await.map_err(media_fault)
+    }
+
+    fn owned(&self, person: &Person, room: &RoomId, session: SessionId) -> Result<(), Fault> {
+        let owner = self.presence.media(session).filter(|o| o.room == *room);
+        let may = owner.is_some_and(|o| o.sub == *person.sub() || person.role() == Role::Admin);
+        may.then_some(()).ok_or_else(|| Fault::not_found("session"))
+    }
+}
+
+fn media_fault(error: media::Error) -> Fault {
+    match error {
+        media::Error::BadOffer(why) => Fault { param: Some("sdp".into()), ..Fault::new(ErrorCode::BadOffer, why) },
+        media::Error::NoCommonCodec => {
+            Fault { param: Some("sdp".into()), ..Fault::new(ErrorCode::BadOffer, "no codec that both sides can do: VP8 or H.264, and Opus") }
+        }
+        media::Error::TooLarge => Fault::new(ErrorCode::TooLarge, "the offer is too large"),
+        media::Error::Full => Fault::new(ErrorCode::Busy, "no room for more peers").retry_after(5_000),
+        media::Error::Unknown => Fault::not_found("session"),
+        other => super::shop::internal(other),
+    }
+}

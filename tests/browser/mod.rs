@@ -1,0 +1,9 @@
+//! The pages in a real Chromium. Needs one on the path; `tests/run` sees to that.
+
+mod driver;
+mod hardship;
+mod pictures;
+mod secrets;
+mod show;
+mod stage;
+mod talk;

@@ -1,0 +1,7 @@
+//! The integration tests: one binary, one module per area. Each starts the real server and speaks the real protocol.
+
+mod support;
+
+mod browser;
+mod demo;
+mod tidy;
