@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn times_are_those_of_events_and_not_of_texts() {
-        let text = br#"{"prev":0,"seq":2,"events":[{"seq":1,"at":17,"type":"comment","text":"\"at\":9"},{"seq":2,"at":18}]}"#;
+        let text =
+            br#"{"prev":0,"seq":2,"events":[{"seq":1,"at":17,"type":"comment","text":"\"at\":9"},{"seq":2,"at":18}]}"#;
         assert_eq!(times(text).collect::<Vec<_>>(), [17, 18]);
     }
 }

@@ -178,8 +178,14 @@ async fn join(server: &Server, room: &RoomId, tokens: &Tokens, user: &str) -> an
 }
 
 async fn comment(viewer: &Viewer, deeds: &RefCell<Deeds>) {
-    const WORDS: [&str; 6] =
-        ["好看！", "How much is the blue one?", "主播试一下这个颜色", "Just ordered two", "有没有大一号的？", "哈哈哈哈"];
+    const WORDS: [&str; 6] = [
+        "好看！",
+        "How much is the blue one?",
+        "主播试一下这个颜色",
+        "Just ordered two",
+        "有没有大一号的？",
+        "哈哈哈哈",
+    ];
     let began = Instant::now();
     let said = viewer.comment(WORDS.choose(&mut rand::rng()).expect("there are words")).await;
     deeds.borrow_mut().comments.note(began, &said);

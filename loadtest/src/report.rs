@@ -230,7 +230,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({:.1} s)", self.scenario, self.seconds)?;
-        writeln!(f, "  viewers        {} of {} in, {} lost, {} snapshots", self.joined, self.viewers, self.lost, self.snapshots)?;
+        writeln!(
+            f,
+            "  viewers        {} of {} in, {} lost, {} snapshots",
+            self.joined, self.viewers, self.lost, self.snapshots
+        )?;
         if !self.closes.is_empty() {
             writeln!(f, "  closes         {:?}", self.closes)?;
         }

@@ -68,7 +68,15 @@ async fn make(scenario: &Scenario, http: &Http, tokens: &Tokens, room: &RoomId) 
     let price = Money { amount: 9_900, currency: "CNY".parse()? };
     let skus = vec![(sku, "One size".to_owned(), scenario.holds.stock)];
     let title = "Goods".to_owned();
-    let new = NewProduct { id: product.clone(), title, price, image: None, skus, limit_per_user: None, limit_per_order: None };
+    let new = NewProduct {
+        id: product.clone(),
+        title,
+        price,
+        image: None,
+        skus,
+        limit_per_user: None,
+        limit_per_order: None,
+    };
     merchant.put_product(&new).await?;
     anchor.shelf(room, &[product]).await?;
     anchor.start_show(room).await?;
