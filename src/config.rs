@@ -137,7 +137,7 @@ impl Config {
         if self.room.tick_ms == 0 || self.room.tick_ms > 1_000 {
             return wrong("room.tick_ms", "must be 1 to 1000".into());
         }
-        for (key, value) in [("order.hold_seconds", self.order.hold_seconds), ("http.body_bytes_max", self.http.body_bytes_max as u64)] {
+        for (key, value) in [("order.hold_seconds", u64::from(self.order.hold_seconds)), ("http.body_bytes_max", self.http.body_bytes_max as u64)] {
             if value == 0 {
                 return wrong(key, "must not be 0".into());
             }

@@ -5,24 +5,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use webrtc::media_stream::{
-    MediaStreamTrack,
-    track_local::{TrackLocal, TrackLocalEvent, static_rtp::TrackLocalStaticRTP},
-};
-
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
-};
+use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 
 use crate::{
     client::{
         Clip, Config, Error, Http, Server,
-        link::full_jitter,
-        peer::{Peer, Purpose, opus, vp8},
-        playback::{Kind, Packetizer, Playback},
+        playback::{Kind, Playback},
+        publisher::{Publisher, Session},
     },
     id::RoomId,
 };
@@ -34,7 +26,7 @@ const LATE_MAX: Duration = Duration::from_secs(1);
 pub enum AnchorState {
     #[default]
     Publishing,
-    /// The connection was lost; another attempt follows.
+    /// The connection was lost, or another session took the room; an attempt follows when the room is not live.
     Retrying,
     /// Over: stopped, or refused for good.
     Ended(String),
@@ -63,8 +55,9 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// Goes live with `clip` and returns when the first packets can flow. The first attempt's failure is returned;
-    /// later losses are repaired with growing waits.
+    /// Goes live with `clip`, in place of whoever is, and returns when the first packets can flow. The first attempt's
+    /// failure is returned; later losses are repaired with growing waits, but never at the cost of another session:
+    /// an anchor who was replaced waits until the room is free.
     pub async fn publish(
         server: &Server,
         room: &RoomId,
@@ -72,12 +65,8 @@ impl Anchor {
         clip: Arc<Clip>,
         config: &Config,
     ) -> Result<Self, Error> {
-        let publisher = Publisher {
-            http: Http::new(server.clone(), config.clone()),
-            path: format!("/whip/{room}"),
-            token: token.to_owned(),
-            has_audio: !clip.audio.is_empty(),
-        };
+        let http = Http::new(server.clone(), config.clone());
+        let publisher = Publisher::new(http, room.clone(), token.to_owned(), !clip.audio.is_empty());
         let session = publisher.open().await?;
 
         let (stats, seen) = watch::channel(AnchorStats { sessions: 1, ..AnchorStats::default() });
@@ -96,6 +85,18 @@ impl Anchor {
         self.stats.clone()
     }
 
+    /// Waits until the broadcast is as told.
+    pub async fn wait_for(
+        &self,
+        deadline: Duration,
+        mut holds: impl FnMut(&AnchorStats) -> bool,
+    ) -> Result<AnchorStats, Error> {
+        let mut stats = self.watch();
+        let waited = timeout(deadline, stats.wait_for(|stats| holds(stats))).await;
+        let stats = waited.map_err(|_| Error::Timeout("the broadcast"))?.map_err(|_| Error::Lost)?.clone();
+        Ok(stats)
+    }
+
     /// Ends the session at the server and returns when it is gone.
     pub async fn stop(mut self) {
         self.stop.cancel();
@@ -103,102 +104,6 @@ impl Anchor {
             let _ = task.await;
         }
     }
-}
-
-/// How a session is opened.
-struct Publisher {
-    http: Http,
-    path: String,
-    token: String,
-    has_audio: bool,
-}
-
-/// One WHIP session.
-struct Session {
-    peer: Peer,
-    location: String,
-    video: Sender,
-    audio: Option<Sender>,
-}
-
-struct Sender {
-    track: Arc<TrackLocalStaticRTP>,
-    packetizer: Packetizer,
-}
-
-impl Publisher {
-    async fn open(&self) -> Result<Session, Error> {
-        let config = self.http.config();
-        let local = self.http.server().local_ip(config).await?;
-        let mut peer = Peer::open(local, Purpose::Send).await?;
-        let (location, video, audio) = self.negotiate(&mut peer).await?;
-        Ok(Session { peer, location, video, audio })
-    }
-
-    async fn negotiate(&self, peer: &mut Peer) -> Result<(String, Sender, Option<Sender>), Error> {
-        let deadline = self.http.config().media_timeout;
-        let video = Sending::add(peer, Kind::Video).await?;
-        let audio = if self.has_audio { Some(Sending::add(peer, Kind::Audio).await?) } else { None };
-
-        let offer = peer.offer(deadline).await?;
-        let answer = self.http.offer(&self.path, &self.token, offer).await?;
-        let connecting = async {
-            peer.accept(answer.sdp).await?;
-            let video = video.negotiated().await?;
-            let audio = match audio {
-                Some(audio) => Some(audio.negotiated().await?),
-                None => None,
-            };
-            peer.connected(deadline).await?;
-            Ok((video, audio))
-        };
-        match connecting.await {
-            Ok((video, audio)) => Ok((answer.location, video, audio)),
-            Err(why) => {
-                let _ = self.http.delete(&answer.location, &self.token).await;
-                Err(why)
-            }
-        }
-    }
-}
-
-/// A track that was added to an offer.
-struct Sending {
-    kind: Kind,
-    ssrc: u32,
-    track: Arc<TrackLocalStaticRTP>,
-    sender: Arc<dyn webrtc::rtp_transceiver::RtpSender>,
-}
-
-impl Sending {
-    async fn add(peer: &Peer, kind: Kind) -> Result<Self, Error> {
-        let ssrc = rand::random();
-        let track = Arc::new(TrackLocalStaticRTP::new(local_track(kind, ssrc)));
-        let sender = peer.connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await?;
-        Ok(Self { kind, ssrc, track, sender })
-    }
-
-    async fn negotiated(self) -> Result<Sender, Error> {
-        let parameters = self.sender.get_parameters().await?;
-        let codec = parameters.rtp_parameters.codecs.first();
-        let codec = codec.ok_or_else(|| Error::Protocol("the answer takes none of the codecs".into()))?;
-        let packetizer = Packetizer::new(self.kind, self.ssrc, codec.payload_type);
-        Ok(Sender { track: self.track, packetizer })
-    }
-}
-
-/// One media stream with one track of each kind, as WHIP wants it.
-pub(super) fn local_track(kind: Kind, ssrc: u32) -> MediaStreamTrack {
-    let (name, kind, codec): (_, _, RTCRtpCodecParameters) = match kind {
-        Kind::Video => ("video", RtpCodecKind::Video, vp8()),
-        Kind::Audio => ("audio", RtpCodecKind::Audio, opus()),
-    };
-    let encoding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() },
-        codec: codec.rtp_codec,
-        ..Default::default()
-    };
-    MediaStreamTrack::new("maishou".into(), name.into(), name.into(), kind, vec![encoding])
 }
 
 /// Why a session's sending ended.
@@ -215,55 +120,45 @@ struct AnchorTask {
 }
 
 impl AnchorTask {
-    async fn run(mut self, session: Session) {
-        let mut session = Some(session);
-        let mut losses = 0;
+    async fn run(mut self, mut session: Session) {
         let why = loop {
-            if let Some(mut open) = session.take() {
-                losses = 0;
-                let ending = self.send(&mut open).await;
-                if let Ending::Stopped = ending {
-                    let _ = self.publisher.http.delete(&open.location, &self.publisher.token).await;
-                }
-                open.peer.close().await;
-                if let Ending::Stopped = ending {
+            match self.send(&mut session).await {
+                Ending::Stopped => {
+                    self.publisher.close(session).await;
                     break "stopped".to_owned();
                 }
+                Ending::Lost => drop(session),
             }
-            match self.reopen(losses).await {
+            match self.reopen().await {
                 Ok(opened) => session = opened,
                 Err(why) => break why,
             }
-            losses += 1;
         };
         self.stats.send_modify(|stats| stats.state = AnchorState::Ended(why));
     }
 
-    /// Waits, then tries once. `Ok(None)` is worth another attempt.
-    async fn reopen(&mut self, losses: u32) -> Result<Option<Session>, String> {
+    /// Tries until there is a session again; fails when stopped, or when no attempt can succeed.
+    async fn reopen(&mut self) -> Result<Session, String> {
         self.stats.send_modify(|stats| stats.state = AnchorState::Retrying);
-        let config = self.publisher.http.config();
-        let attempt = async {
-            sleep(full_jitter(config.reconnect_base, config.reconnect_max, losses)).await;
-            self.publisher.open().await
-        };
-        let opened = tokio::select! {
-            () = self.stop.cancelled() => return Err("stopped".into()),
-            opened = attempt => opened,
-        };
-        match opened {
-            Ok(session) => {
-                self.stats.send_modify(|stats| {
-                    stats.state = AnchorState::Publishing;
-                    stats.sessions += 1;
-                });
-                Ok(Some(session))
+        let mut attempts = 0;
+        loop {
+            let attempt = tokio::select! {
+                () = self.stop.cancelled() => return Err("stopped".into()),
+                attempt = self.publisher.open_when_free(attempts) => attempt,
+            };
+            match attempt {
+                Ok(Some(session)) => {
+                    self.stats.send_modify(|stats| {
+                        stats.state = AnchorState::Publishing;
+                        stats.sessions += 1;
+                    });
+                    return Ok(session);
+                }
+                Ok(None) => tracing::debug!("another session has the room"),
+                Err(why) if why.is_passing() => tracing::debug!(%why, "publishing again failed"),
+                Err(why) => return Err(why.to_string()),
             }
-            Err(why) if why.is_passing() => {
-                tracing::debug!(%why, "publishing again failed");
-                Ok(None)
-            }
-            Err(why) => Err(why.to_string()),
+            attempts += 1;
         }
     }
 
@@ -271,11 +166,12 @@ impl AnchorTask {
     async fn send(&mut self, session: &mut Session) -> Ending {
         let mut began = Instant::now() - self.playback.next_at();
         let mut skipped_at: Option<Instant> = None;
+        let gone = session.peer.gone();
         loop {
             let due_at = began + self.playback.next_at();
             tokio::select! {
                 () = self.stop.cancelled() => return Ending::Stopped,
-                () = session.peer.gone() => return Ending::Lost,
+                () = gone.cancelled() => return Ending::Lost,
                 request = session.video.track.poll() => match request {
                     Some(TrackLocalEvent::OnRtcpPacket(_)) => self.answer_request(&mut skipped_at),
                     Some(_) => {}
@@ -311,7 +207,7 @@ impl AnchorTask {
     }
 
     fn answer_request(&mut self, skipped_at: &mut Option<Instant>) {
-        let spacing = self.publisher.http.config().skip_to_keyframe;
+        let spacing = self.publisher.config().skip_to_keyframe;
         let may_skip = spacing.is_some_and(|spacing| skipped_at.is_none_or(|at| at.elapsed() >= spacing));
         let skipped = may_skip && self.playback.skip_to_keyframe();
         if skipped {

@@ -47,14 +47,18 @@ impl Error {
     /// Whether a later attempt may well succeed without anything changing on this side.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Refused(fault) => {
-                matches!(fault.code, ErrorCode::Busy | ErrorCode::RateLimited | ErrorCode::AlreadyLive)
-            }
-            Self::Status { status, .. } => *status >= 500,
+            Self::Refused(fault) => passes(fault),
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::Timeout(_) | Self::Connect(_) | Self::Http(_) | Self::Lost | Self::Webrtc(_) => true,
             Self::Ended { .. } | Self::Protocol(_) | Self::Address(_) | Self::Clip(_) => false,
         }
     }
+}
+
+/// Whether a refusal may well be none a little later.
+pub(super) fn passes(fault: &Fault) -> bool {
+    use ErrorCode::{AlreadyLive, Busy, Internal, RateLimited};
+    matches!(fault.code, AlreadyLive | Busy | Internal | RateLimited)
 }
 
 fn close_name(code: u16) -> &'static str {

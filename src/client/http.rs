@@ -153,28 +153,40 @@ impl Answer {
         if self.status.is_success() {
             return Ok(self);
         }
-        let fault = serde_json::from_slice::<Value>(&self.body).ok().and_then(|body| fault_of(&body));
-        let Some(mut fault) = fault else {
-            let body = String::from_utf8_lossy(&self.body).into_owned();
-            return Err(Error::Status { status: self.status.as_u16(), body });
-        };
-        if fault.retry_after_ms.is_none() {
+        let mut why = refusal(self.status.as_u16(), &self.body);
+        if let Error::Refused(fault) = &mut why
+            && fault.retry_after_ms.is_none()
+        {
             let seconds = self.header(&RETRY_AFTER).and_then(|s| s.parse::<u64>().ok());
             fault.retry_after_ms = seconds.map(|s| s.saturating_mul(1_000));
         }
-        Err(Error::Refused(fault))
+        Err(why)
     }
 }
+
+/// What an answer that is no success says.
+pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
+    match serde_json::from_slice::<Value>(body).ok().and_then(|problem| fault_of(&problem)) {
+        Some(fault) => Error::Refused(fault),
+        None => Error::Status { status, body: String::from_utf8_lossy(body).into_owned() },
+    }
+}
+
+/// Members of a problem body that are not a refusal's own detail.
+const PROBLEM_MEMBERS: [&str; 9] =
+    ["type", "title", "status", "detail", "instance", "code", "request_id", "param", "retry_after_ms"];
 
 /// A refusal from a problem body (RFC 9457): its sentence is in `detail`, what is ours in members beside it.
 fn fault_of(problem: &Value) -> Option<Fault> {
     let text = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
     let code: ErrorCode = serde_json::from_value(problem.get("code")?.clone()).ok()?;
-    let message = ["message", "detail", "title"].into_iter().find_map(text).unwrap_or_default();
+    let message = ["detail", "title"].into_iter().find_map(text).unwrap_or_default();
+    let mut more = problem.as_object()?.clone();
+    more.retain(|name, _| !PROBLEM_MEMBERS.contains(&name.as_str()));
     Some(Fault {
         param: text("param").map(Cow::Owned),
         retry_after_ms: problem.get("retry_after_ms").and_then(Value::as_u64),
-        detail: problem.get("detail").filter(|detail| !detail.is_string()).cloned(),
+        detail: (!more.is_empty()).then_some(Value::Object(more)),
         ..Fault::new(code, message)
     })
 }
@@ -187,11 +199,11 @@ mod tests {
     fn a_problem_body_is_a_refusal() {
         let problem = serde_json::json!({
             "type": "about:blank", "title": "Conflict", "status": 409, "detail": "sold out",
-            "code": "sold_out", "param": "sku", "request_id": "r"
+            "code": "sold_out", "param": "sku", "request_id": "r", "left": 2
         });
         let fault = fault_of(&problem).unwrap();
         assert_eq!((fault.code, &*fault.message), (ErrorCode::SoldOut, "sold out"));
-        assert_eq!(fault.param.as_deref(), Some("sku"));
+        assert_eq!((fault.param.as_deref(), fault.detail), (Some("sku"), Some(serde_json::json!({"left": 2}))));
         assert!(fault_of(&serde_json::json!({"error": "no"})).is_none());
         assert!(fault_of(&serde_json::json!({"code": "a_code_of_tomorrow"})).is_none());
     }

@@ -2,46 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::BytesMut;
-use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::{
-    net::TcpStream,
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep, timeout},
-};
-use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
-    tungstenite::{self, Message, client::IntoClientRequest, protocol::WebSocketConfig},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 use crate::{
     client::{
-        Config, Error, Server,
+        Config, Error,
         conversation::{Conversation, Heard},
+        error::passes,
         view::{Link, View},
+        wire::{Dial, Received, Wire},
     },
-    id::RoomId,
-    protocol::{CloseCode, ErrorCode, Fault, SUBPROTOCOL},
+    protocol::{CloseCode, Fault},
 };
 
-/// The socket's read buffer: a viewer's messages are short, and a crowd has many sockets.
-const READ_BUFFER_LEN: usize = 8 << 10;
-
-/// For a close frame to be sent or to come.
-const CLOSE_WAIT: Duration = Duration::from_secs(1);
-
-/// Where sessions are opened.
-pub enum Dial {
-    WebSocket {
-        server: Server,
-        room: RoomId,
-    },
-    /// A data channel that is open already; it is used once.
-    Channel(Arc<dyn DataChannel>),
-}
+/// The longest that a draining server can send a viewer away for.
+const BYE_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A command that the handle asks of the task.
 pub struct Ask {
@@ -140,7 +120,7 @@ impl LinkTask {
                 }
                 Some(ask) = self.asks.recv(), if room_for_more => self.say(ask, wire).await?,
                 Ok(()) = self.token.changed() => self.renew(wire).await?,
-                () = tokio::time::sleep_until(heard_at + self.config.silence_max) => return Err(Error::Timeout("silence")),
+                () = sleep_until(heard_at + self.config.silence_max) => return Err(Error::Timeout("silence")),
             }
             if !room_for_more {
                 self.talk.forget(oneshot::Sender::is_closed);
@@ -198,13 +178,13 @@ impl LinkTask {
             Ending::Refused { code: Some(code), .. } if !CloseCode::reconnects(*code) => None,
             Ending::Refused { fault, .. } => {
                 let wait = fault.retry_after_ms.map_or(backoff, Duration::from_millis);
-                is_passing(fault).then_some(wait)
+                passes(fault).then_some(wait)
             }
             Ending::Missed => Some(full_jitter(self.config.reconnect_base, self.config.reconnect_base, 0)),
             Ending::Closed { code, .. } if !CloseCode::reconnects(*code) => None,
             // The server spreads the returns of a drain itself.
             Ending::Closed { code, reason } if *code == CloseCode::Bye.number() => {
-                Some(reason.parse().map_or(backoff, Duration::from_millis))
+                Some(reason.parse().map_or(backoff, |ms| Duration::from_millis(ms).min(BYE_WAIT_MAX)))
             }
             Ending::Closed { .. } => Some(backoff),
             Ending::Lost(why) => why.is_passing().then_some(backoff),
@@ -238,123 +218,8 @@ impl LinkTask {
     }
 }
 
-fn is_passing(fault: &Fault) -> bool {
-    matches!(fault.code, ErrorCode::Busy | ErrorCode::RateLimited | ErrorCode::Internal)
-}
-
 /// A random wait up to an exponentially growing limit, so that a crowd does not come back in step.
 pub fn full_jitter(base: Duration, max: Duration, attempt: u32) -> Duration {
     let limit = base.saturating_mul(1 << attempt.min(16)).min(max);
     limit.mul_f64(rand::random::<f64>())
-}
-
-/// One open connection.
-enum Wire {
-    Socket(Box<WebSocketStream<TcpStream>>),
-    Channel(Arc<dyn DataChannel>),
-}
-
-enum Received {
-    Text(String),
-    Other,
-    Closed { code: u16, reason: String },
-}
-
-impl Dial {
-    async fn open(&self, config: &Config) -> Result<Wire, Error> {
-        match self {
-            Self::WebSocket { server, room } => {
-                let opening = open_socket(server, room, config);
-                let opened = timeout(config.connect_timeout, opening).await;
-                opened.map_err(|_| Error::Timeout("WebSocket handshake"))?
-            }
-            Self::Channel(channel) => Ok(Wire::Channel(Arc::clone(channel))),
-        }
-    }
-}
-
-async fn open_socket(server: &Server, room: &RoomId, config: &Config) -> Result<Wire, Error> {
-    let stream = server.connect(config).await?;
-    let mut request = server.socket_url(room).into_client_request().map_err(ws_error)?;
-    request.headers_mut().insert("sec-websocket-protocol", tungstenite::http::HeaderValue::from_static(SUBPROTOCOL));
-    let limits = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_LEN)
-        .max_message_size(Some(config.message_len_max))
-        .max_frame_size(Some(config.message_len_max));
-    let (socket, _) = client_async_with_config(request, stream, Some(limits)).await.map_err(ws_error)?;
-    Ok(Wire::Socket(Box::new(socket)))
-}
-
-fn ws_error(error: tungstenite::Error) -> Error {
-    match error {
-        tungstenite::Error::Io(why) => Error::Connect(why),
-        tungstenite::Error::Http(response) => {
-            let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
-            Error::Status { status: response.status().as_u16(), body }
-        }
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Error::Lost,
-        other => Error::Http(other.into()),
-    }
-}
-
-impl Wire {
-    async fn send(&mut self, text: String, deadline: Duration) -> Result<(), Error> {
-        let sending = async {
-            match self {
-                Self::Socket(socket) => socket.send(Message::text(text)).await.map_err(ws_error),
-                Self::Channel(channel) => channel.send_text(&text).await.map_err(Error::Webrtc),
-            }
-        };
-        timeout(deadline, sending).await.map_err(|_| Error::Timeout("send"))?
-    }
-
-    /// The next message. Dropping the future loses nothing.
-    async fn receive(&mut self) -> Result<Received, Error> {
-        match self {
-            Self::Socket(socket) => match socket.next().await {
-                Some(Ok(Message::Text(text))) => Ok(Received::Text(text.as_str().to_owned())),
-                Some(Ok(Message::Close(frame))) => {
-                    let (code, reason) = frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
-                    Ok(Received::Closed { code, reason })
-                }
-                Some(Ok(_)) => Ok(Received::Other),
-                Some(Err(why)) => Err(ws_error(why)),
-                None => Err(Error::Lost),
-            },
-            Self::Channel(channel) => match channel.poll().await {
-                Some(DataChannelEvent::OnMessage(message)) => Ok(Received::Text(into_text(message.data)?)),
-                Some(DataChannelEvent::OnClose | DataChannelEvent::OnError) | None => Err(Error::Lost),
-                Some(_) => Ok(Received::Other),
-            },
-        }
-    }
-
-    /// What the server closes with, when it does so soon.
-    async fn closing_code(&mut self) -> Option<u16> {
-        let closing = async {
-            loop {
-                match self.receive().await {
-                    Ok(Received::Closed { code, .. }) => return Some(code),
-                    Ok(_) => {}
-                    Err(_) => return None,
-                }
-            }
-        };
-        timeout(CLOSE_WAIT, closing).await.ok().flatten()
-    }
-
-    /// Says goodbye; nobody waits for the answer.
-    async fn close(&mut self) {
-        let closing = async {
-            match self {
-                Self::Socket(socket) => drop(socket.close().await),
-                Self::Channel(channel) => drop(channel.close().await),
-            }
-        };
-        let _ = timeout(CLOSE_WAIT, closing).await;
-    }
-}
-
-fn into_text(data: BytesMut) -> Result<String, Error> {
-    String::from_utf8(data.to_vec()).map_err(|_| Error::Protocol("a message that is not UTF-8".into()))
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use axum::{
     extract::{Path, State},
     http::{StatusCode, header},
     response::IntoResponse,
-    routing::{delete, post},
+    routing::{delete, get, post},
 };
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -24,10 +27,10 @@ use webrtc::{
 };
 
 use super::{
-    anchor::local_track,
     clip::tests::{ivf, ogg},
     peer::{Connection, Peer, Purpose},
     playback::Kind,
+    publisher::local_track,
     *,
 };
 
@@ -43,16 +46,19 @@ struct Relay {
     deleted: Arc<Mutex<Vec<String>>>,
     /// The publisher's latest video track.
     video: Arc<Mutex<Option<Arc<dyn TrackRemote>>>>,
+    /// What the room's snapshot says.
+    is_live: Arc<AtomicBool>,
 }
 
 impl Relay {
     async fn start() -> (Self, Server) {
         let (packets, sessions) = (broadcast::channel(4_096).0, Arc::default());
-        let relay = Self { packets, sessions, deleted: Arc::default(), video: Arc::default() };
+        let relay = Self { packets, sessions, deleted: Arc::default(), video: Arc::default(), is_live: Arc::default() };
         let app = Router::new()
             .route("/whip/r", post(publish))
             .route("/whep/r", post(watch))
             .route("/{kind}/r/{session}", delete(end))
+            .route("/v1/rooms/r", get(room))
             .with_state(relay.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::at(listener.local_addr().unwrap());
@@ -125,6 +131,12 @@ async fn watch(State(relay): State<Relay>, offer: String) -> impl IntoResponse {
     relay.keep("whep", peer.connection, sdp)
 }
 
+async fn room(State(relay): State<Relay>) -> String {
+    let mut snapshot: serde_json::Value = serde_json::from_str(SNAPSHOT).unwrap();
+    snapshot["snapshot"]["media"]["live"] = relay.is_live.load(Relaxed).into();
+    snapshot["snapshot"].to_string()
+}
+
 async fn end(State(relay): State<Relay>, Path((kind, session)): Path<(String, String)>) -> StatusCode {
     let path = format!("/{kind}/r/{session}");
     let peer = relay.sessions.lock().unwrap().remove(&path);
@@ -167,7 +179,8 @@ fn clip() -> Arc<Clip> {
 }
 
 fn config() -> Config {
-    Config { reconnect_base: Duration::from_millis(20), ..Config::default() }
+    let (reconnect_base, reconnect_max) = (Duration::from_millis(20), Duration::from_millis(100));
+    Config { reconnect_base, reconnect_max, ..Config::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,18 +231,21 @@ async fn a_keyframe_request_reaches_the_anchor_and_brings_a_keyframe() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_anchor_publishes_again() {
+async fn a_lost_anchor_publishes_again_when_nobody_else_has_the_room() {
     let (relay, server) = Relay::start().await;
     let room = "r".parse().unwrap();
     let anchor = Anchor::publish(&server, &room, "t", clip(), &config()).await.unwrap();
-    let mut stats = anchor.watch();
-    let publisher = relay.publisher().unwrap();
-    tokio::time::timeout(SOON, stats.wait_for(|s| s.packets > 20)).await.unwrap().unwrap();
+    anchor.wait_for(SOON, |s| s.packets > 20).await.unwrap();
 
-    publisher.close().await.unwrap();
-    tokio::time::timeout(SOON, stats.wait_for(|s| s.sessions == 2)).await.unwrap().unwrap();
-    let sent = anchor.stats().packets;
-    tokio::time::timeout(SOON, stats.wait_for(|s| s.packets > sent + 20)).await.unwrap().unwrap();
+    relay.is_live.store(true, Relaxed);
+    relay.publisher().unwrap().close().await.unwrap();
+    anchor.wait_for(SOON, |s| s.state == AnchorState::Retrying).await.unwrap();
+    let took = anchor.wait_for(Duration::from_millis(500), |s| s.sessions == 2).await;
+    assert!(matches!(took, Err(Error::Timeout(_))), "another session has the room");
+
+    relay.is_live.store(false, Relaxed);
+    let sent = anchor.wait_for(SOON, |s| s.sessions == 2).await.unwrap().packets;
+    anchor.wait_for(SOON, |s| s.packets > sent + 20).await.unwrap();
     assert_eq!(anchor.stats().state, AnchorState::Publishing);
 }
 

@@ -64,14 +64,21 @@ impl Merchant {
 
     /// Adds to or takes from what is available.
     pub async fn adjust_stock(&self, sku: &SkuId, delta: i64, reason: &str, key: &str) -> Result<StockCount, Error> {
-        let body = json!({"delta": delta, "reason": reason});
-        self.0.post(&format!("/v1/skus/{sku}/stock"), Some(key), body).await
+        self.change_stock(sku, json!({"delta": delta, "reason": reason}), key).await
     }
 
     /// Sets the whole stock: what is available, held and sold together.
     pub async fn set_stock(&self, sku: &SkuId, stock: u64, reason: &str, key: &str) -> Result<StockCount, Error> {
-        let body = json!({"set": stock, "reason": reason});
-        self.0.post(&format!("/v1/skus/{sku}/stock"), Some(key), body).await
+        self.change_stock(sku, json!({"set": stock, "reason": reason}), key).await
+    }
+
+    async fn change_stock(&self, sku: &SkuId, change: Value, key: &str) -> Result<StockCount, Error> {
+        #[derive(Deserialize)]
+        struct Changed {
+            stock: StockCount,
+        }
+        let changed: Changed = self.0.post(&format!("/v1/skus/{sku}/stock"), Some(key), change).await?;
+        Ok(changed.stock)
     }
 
     /// Refunds a whole order; `restock` puts the pieces on sale again.

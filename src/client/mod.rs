@@ -7,19 +7,25 @@
 //! It imports `protocol`, `id` and `clock`, and knows nothing of how the server does its part: what it can do, any
 //! stranger's client can.
 
-mod anchor;
-mod clip;
-mod conversation;
 mod error;
-mod http;
-mod link;
-mod merchant;
-mod peer;
-mod playback;
-mod rest;
 mod server;
+
+mod http;
+mod merchant;
+mod rest;
+
+mod conversation;
+mod link;
 mod view;
 mod viewer;
+mod wire;
+
+mod anchor;
+mod clip;
+mod keyframes;
+mod peer;
+mod playback;
+mod publisher;
 mod watcher;
 
 pub use anchor::{Anchor, AnchorState, AnchorStats};

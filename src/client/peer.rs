@@ -1,38 +1,43 @@
 //! The client's peer connection: the `webrtc` crate, one socket and task per peer, set up for an ICE-lite server.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rtc::{
-    interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedPacket},
+    peer_connection::transport::RTCDtlsTransportState,
     rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind},
-    sansio::Protocol,
 };
-use rtcp::payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 use webrtc::{
     data_channel::DataChannel,
     media_stream::track_remote::TrackRemote,
     peer_connection::{
         MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
         RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, register_default_interceptors,
+        transport::DtlsTransport,
     },
 };
 
-use crate::client::Error;
+use crate::client::{Error, keyframes::KeyframeRequests};
 
 pub const VP8_PAYLOAD_TYPE: u8 = 96;
 pub const OPUS_PAYLOAD_TYPE: u8 = 111;
 /// Tracks and channels that the server opens before anybody looks; more are ignored.
 const OPENED_MAX: usize = 8;
+/// Bytes sent on a data channel and not yet acknowledged; full: the sender waits.
+const CHANNEL_BUFFER_LEN_MAX: usize = 256 << 10;
+/// How often a candidate pair is checked before it works, and how often in all.
+const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(25);
+const ICE_CHECKS_MAX: u16 = 120;
+/// How soon a server's goodbye is noticed: the crate reports it in a state, not in an event.
+const GOODBYE_INTERVAL: Duration = Duration::from_millis(250);
 /// Without an answer to its checks a peer is disconnected after the first and has failed after both.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
 const ICE_FAILED: Duration = Duration::from_secs(3);
 const ICE_KEEPALIVE: Duration = Duration::from_secs(1);
-/// After all of the crate's own interceptors.
-const LAST_SLOT: usize = 14_000;
 
 /// What the peer connection is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -45,10 +50,11 @@ pub enum Purpose {
 
 pub struct Peer {
     pub connection: Connection,
-    pub state: watch::Receiver<RTCPeerConnectionState>,
+    state: watch::Receiver<RTCPeerConnectionState>,
     pub tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub channels: mpsc::Receiver<Arc<dyn DataChannel>>,
     gathered: watch::Receiver<bool>,
+    gone: CancellationToken,
 }
 
 /// The crate's connection, closed when it is dropped: its task would run on otherwise.
@@ -81,10 +87,11 @@ impl Peer {
         }
         let mut interceptors = register_default_interceptors(Registry::new(), &mut engine)?;
         if purpose == Purpose::Send {
-            interceptors = interceptors.with(Slot::from(LAST_SLOT), KeyframeRequests::default());
+            interceptors = interceptors.with(KeyframeRequests::slot(), KeyframeRequests::default());
         }
         let timeouts = SettingEngineBuilder::new()
             .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEPALIVE))
+            .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS_MAX))
             .with_include_loopback_candidate(true);
 
         let (events, state, gathered, tracks, channels) = Events::new();
@@ -93,10 +100,14 @@ impl Peer {
             .with_interceptor_registry(interceptors)
             .with_setting_engine(timeouts.build())
             .with_handler(Arc::new(events))
+            .with_data_channel_send_buffer_limit(CHANNEL_BUFFER_LEN_MAX)
             .with_udp_addrs(vec![std::net::SocketAddr::new(local, 0)])
             .build()
             .await?;
-        Ok(Self { connection: Connection(Arc::new(connection)), state, tracks, channels, gathered })
+        let connection: Arc<dyn PeerConnection> = Arc::new(connection);
+        let gone = CancellationToken::new();
+        tokio::spawn(watch_over(Arc::clone(&connection), state.clone(), gone.clone()));
+        Ok(Self { connection: Connection(connection), state, tracks, channels, gathered, gone })
     }
 
     /// The offer with all candidates: nothing is trickled.
@@ -119,9 +130,9 @@ impl Peer {
         if is_over(state) { Err(Error::Lost) } else { Ok(()) }
     }
 
-    /// Returns when the connection is gone.
-    pub async fn gone(&mut self) {
-        gone(&mut self.state).await;
+    /// Cancelled when the connection has failed or one of the sides has closed it.
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
     }
 
     pub async fn close(&self) {
@@ -136,9 +147,40 @@ impl Peer {
     }
 }
 
-/// Returns when a connection of this state is gone.
-pub async fn gone(state: &mut watch::Receiver<RTCPeerConnectionState>) {
-    let _ = state.wait_for(|state| is_over(*state)).await;
+/// Tells when a connection is gone, and ends then; a [`Connection`] that is dropped is closed, and so gone.
+async fn watch_over(
+    connection: Arc<dyn PeerConnection>,
+    mut state: watch::Receiver<RTCPeerConnectionState>,
+    gone: CancellationToken,
+) {
+    while !said_goodbye(&connection).await {
+        let over = state.wait_for(|state| is_over(*state));
+        if timeout(GOODBYE_INTERVAL, over).await.is_ok() {
+            break;
+        }
+    }
+    gone.cancel();
+}
+
+/// Whether the other side has ended the DTLS connection that all media and data run over.
+async fn said_goodbye(connection: &Arc<dyn PeerConnection>) -> bool {
+    let Some(dtls) = dtls_of(connection).await else { return false };
+    matches!(dtls.state().await, Ok(RTCDtlsTransportState::Closed | RTCDtlsTransportState::Failed))
+}
+
+/// All tracks share one; there is none before the answer.
+async fn dtls_of(connection: &Arc<dyn PeerConnection>) -> Option<Arc<dyn DtlsTransport>> {
+    for receiver in connection.get_receivers().await {
+        if let Ok(Some(dtls)) = receiver.transport().await {
+            return Some(dtls);
+        }
+    }
+    for sender in connection.get_senders().await {
+        if let Ok(Some(dtls)) = sender.transport().await {
+            return Some(dtls);
+        }
+    }
+    None
 }
 
 fn is_over(state: RTCPeerConnectionState) -> bool {
@@ -217,54 +259,4 @@ impl PeerConnectionEventHandler for Events {
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
         let _ = self.channels.try_send(channel);
     }
-}
-
-/// Lets keyframe requests through to the track that they are for. Other RTCP was answered by the interceptors before.
-#[derive(Default)]
-struct KeyframeRequests {
-    read: VecDeque<TaggedPacket>,
-    written: VecDeque<TaggedPacket>,
-}
-
-impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyframeRequests {
-    type Rout = TaggedPacket;
-    type Wout = TaggedPacket;
-    type Eout = ();
-    type Error = webrtc::error::Error;
-    type Time = std::time::Instant;
-
-    fn handle_read(&mut self, mut packet: TaggedPacket) -> Result<(), Self::Error> {
-        if let Packet::Rtcp(reports) = &mut packet.message.packet {
-            reports.retain(|report| {
-                let report = report.as_any();
-                report.is::<PictureLossIndication>() || report.is::<FullIntraRequest>()
-            });
-            if reports.is_empty() {
-                return Ok(());
-            }
-            packet.message.add(Attribute::DeliverToApplication);
-        }
-        self.read.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_read(&mut self) -> Option<TaggedPacket> {
-        self.read.pop_front()
-    }
-
-    fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Self::Error> {
-        self.written.push_back(packet);
-        Ok(())
-    }
-
-    fn poll_write(&mut self) -> Option<TaggedPacket> {
-        self.written.pop_front()
-    }
-}
-
-impl Interceptor for KeyframeRequests {
-    fn bind_local_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
-    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }

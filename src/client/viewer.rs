@@ -18,9 +18,10 @@ use crate::{
     client::{
         Config, Error, Held, Server,
         conversation::Conversation,
-        link::{Ask, Dial, LinkTask},
+        link::{Ask, LinkTask},
         rest::OneHold,
         view::{Link, View},
+        wire::Dial,
     },
     clock::UnixMs,
     id::{HoldId, ProductId, RoomId, SkuId, Who},

@@ -19,15 +19,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use webrtc::{
     data_channel::{DataChannel, RTCDataChannelInit},
     media_stream::track_remote::{TrackRemote, TrackRemoteEvent},
-    peer_connection::RTCPeerConnectionState,
 };
 
 use crate::{
     client::{
         Config, Error, Http, Server, Viewer,
-        link::Dial,
-        peer::{Connection, Peer, Purpose, gone},
+        peer::{Connection, Peer, Purpose},
         playback::Kind,
+        wire::Dial,
     },
     id::RoomId,
 };
@@ -94,14 +93,15 @@ impl Watcher {
     }
 
     fn playing(http: Http, token: String, location: String, peer: Peer, started: Instant) -> Self {
-        let Peer { connection, state, tracks, channels, .. } = peer;
+        let gone = peer.gone();
+        let Peer { connection, tracks, channels, .. } = peer;
         let (stats, seen) = watch::channel(WatcherStats::default());
         let (video_sender, video_track) = watch::channel(None);
         let ended_on_drop = CancellationToken::new();
 
         let counting = Counting { started, stats, video: video_sender, tasks: JoinSet::new() };
         let ended = ended_on_drop.clone();
-        tokio::spawn(async move { ended.run_until_cancelled(counting.run(tracks, state)).await });
+        tokio::spawn(async move { ended.run_until_cancelled(counting.run(tracks, gone)).await });
         let (channels, _end_on_drop) = (Mutex::new(channels), ended_on_drop.drop_guard());
         Self { http, token, location, connection, channels, video_track, stats: seen, _end_on_drop }
     }
@@ -195,15 +195,11 @@ struct Counting {
 }
 
 impl Counting {
-    async fn run(
-        mut self,
-        mut tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
-        mut state: watch::Receiver<RTCPeerConnectionState>,
-    ) {
+    async fn run(mut self, mut tracks: mpsc::Receiver<Arc<dyn TrackRemote>>, gone: CancellationToken) {
         loop {
             tokio::select! {
                 Some(track) = tracks.recv() => self.follow(track).await,
-                () = gone(&mut state) => break,
+                () = gone.cancelled() => break,
             }
         }
         self.stats.send_modify(|stats| stats.gone = true);

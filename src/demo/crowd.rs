@@ -60,12 +60,13 @@ async fn live(viewer: Viewer, show: Arc<Show>, stop: CancellationToken) {
 }
 
 async fn act(viewer: &Viewer, show: &Show) -> Result<(), Error> {
-    match rand::rng().random_range(0..100) {
+    let dice = rand::rng().random_range(0..100);
+    match dice {
         0..45 => {
             let text = show.comments.choose(&mut rand::rng()).map_or("好看！", String::as_str);
             viewer.comment(text).await.map(drop)
         }
-        45..88 => viewer.like(rand::rng().random_range(1..9)).await,
+        45..88 => viewer.like(dice % 8 + 1).await,
         _ => buy(viewer).await,
     }
 }
@@ -77,8 +78,9 @@ async fn buy(viewer: &Viewer) -> Result<(), Error> {
     let key = uuid::Uuid::now_v7().to_string();
     let held = viewer.hold_one(&sku, 1, &key).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    match rand::rng().random_range(0..5) {
-        0 => viewer.cancel(held.hold.id).await.map(drop),
-        _ => viewer.confirm(held.hold.id, None).await.map(drop),
+    let thinks_better = rand::rng().random_ratio(1, 5);
+    match thinks_better {
+        true => viewer.cancel(held.hold.id).await.map(drop),
+        false => viewer.confirm(held.hold.id, None).await.map(drop),
     }
 }

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::seed::{self, Show};
 use crate::{
-    client::{Anchor, AnchorState, Clip, Config, Server, Viewer},
+    client::{Anchor, AnchorState, AnchorStats, Clip, Config, Server, Viewer},
     protocol::Role,
     session::Keyring,
 };
@@ -62,7 +62,7 @@ impl Broadcaster {
             let mut stats = anchor.watch();
             tokio::select! {
                 () = stop.cancelled() => return anchor.stop().await,
-                _ = stats.wait_for(|s| s.state != AnchorState::Publishing) => {}
+                () = gone(&mut stats) => {}
             }
             // Replaced or lost: stop trying, look who is live, and come back when nobody is.
             anchor.stop().await;
@@ -89,6 +89,11 @@ impl Broadcaster {
             }
         }
     }
+}
+
+/// Replaced, or lost.
+async fn gone(stats: &mut watch::Receiver<AnchorStats>) {
+    let _ = stats.wait_for(|s| s.state != AnchorState::Publishing).await;
 }
 
 /// Pins each product in turn and says its sentence. A card that a person pinned stays until its time is over.

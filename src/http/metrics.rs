@@ -114,7 +114,7 @@ fn media(app: &App, page: &mut Page) {
     let ways = |inward: u64, outward: u64| [("in", inward), ("out", outward)];
     page.counters("maishou_rtp_packets_total", "RTP packets.", "way", ways(media.packets_in, media.packets_out));
     page.counters("maishou_rtp_bytes_total", "Bytes of RTP.", "way", ways(media.bytes_in, media.bytes_out));
-    page.counters("maishou_media_drops_total", "Datagrams, packets and messages that went no further.", "reason", media.drops.iter().map(|(r, c)| (*r, *c)));
+    page.counters("maishou_media_drops_total", "Datagrams, packets and messages that went no further.", "reason", media.dropped.iter().map(|(r, c)| (*r, *c)));
     page.counter("maishou_keyframe_requests_total", "PLIs sent to publishers.", media.pli_sent);
     page.counter("maishou_nacks_total", "Packets that viewers asked for again.", media.nack_in);
     page.counter("maishou_retransmissions_total", "Packets sent again.", media.rtx_out);
@@ -127,7 +127,7 @@ struct Page(Vec<MetricFamily>);
 
 impl Page {
     fn family(&mut self, name: &str, help: &str, kind: MetricType, metrics: impl IntoIterator<Item = Metric>) {
-        let mut family = MetricFamily::new();
+        let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(kind);

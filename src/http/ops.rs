@@ -117,6 +117,6 @@ fn report(app: &App) -> Value {
             "desk": desk.mailbox, "events": desk.events_waiting, "replies": fanout.queued,
         },
         "commit_ms": { "p50": desk.commit_us.p50 as f64 / 1e3, "p99": desk.commit_us.p99 as f64 / 1e3 },
-        "drops": media.drops.iter().filter(|(_, count)| **count > 0).collect::<BTreeMap<_, _>>(),
+        "drops": media.dropped.iter().filter(|(_, count)| **count > 0).collect::<BTreeMap<_, _>>(),
     })
 }

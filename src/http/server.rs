@@ -1,12 +1,11 @@
 //! The listener: accepts, speaks TLS when configured, serves HTTP/1.1 and ends in order.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -17,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
@@ -74,8 +73,7 @@ impl Server {
     }
 
     async fn accept(self, router: Router, stop: CancellationToken) {
-        let graceful = GracefulShutdown::new();
-        let ending = Arc::new(graceful);
+        let open = TaskTracker::new();
         let Self { listener, tls, connections } = self;
         loop {
             let Ok(permit) = connections.clone().acquire_owned().await else { break };
@@ -92,21 +90,20 @@ impl Server {
                 () = stop.cancelled() => break,
             };
             let _ = stream.set_nodelay(true);
-            let (router, tls, ending) = (router.clone(), tls.clone(), ending.clone());
-            tokio::spawn(async move {
+            let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+            open.spawn(async move {
                 match tls {
-                    None => connection(stream, peer, router, &ending, permit).await,
+                    None => connection(stream, peer, router, stop, permit).await,
                     Some(tls) => match tokio::time::timeout(TLS_DEADLINE, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, peer, router, &ending, permit).await,
+                        Ok(Ok(stream)) => connection(stream, peer, router, stop, permit).await,
                         _ => debug!("a TLS handshake failed"),
                     },
                 }
             });
         }
         drop(listener);
-        if let Some(graceful) = Arc::into_inner(ending) {
-            let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
-        }
+        open.close();
+        open.wait().await;
     }
 }
 
@@ -122,7 +119,7 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: SocketAddr,
     router: Router,
-    ending: &GracefulShutdown,
+    stop: CancellationToken,
     _permit: OwnedSemaphorePermit,
 ) {
     let service = router.map_request(move |mut request: hyper::Request<Incoming>| {
@@ -132,7 +129,15 @@ async fn connection(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(64 * 1024);
     let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
-    if let Err(error) = ending.watch(served).await {
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => Ok(ended),
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            tokio::time::timeout(GRACE, served).await
+        }
+    };
+    if let Ok(Err(error)) = ended {
         debug!(%error, "a connection ended early");
     }
 }

@@ -31,7 +31,9 @@ const ROOM: u16 = 1;
 const LABEL: &[u8] = b"room";
 /// What a peer may have on the way to us before it must wait.
 const RECEIVE_WINDOW_BYTES: u32 = 2 * TEXT_BYTES_MAX as u32;
-const STREAMS_MAX: u16 = 64;
+const STREAM_IDS: u16 = 1024;
+/// Streams that a peer may have open; the crate counts none of them.
+const STREAMS_MAX: usize = 64;
 /// Messages read in one go, so that one peer does not hold up the others.
 const READS_MAX: usize = 64;
 
@@ -47,8 +49,8 @@ impl Default for ChannelConfig {
         let transport = TransportConfig::default()
             .with_max_receive_buffer_size(RECEIVE_WINDOW_BYTES)
             .with_max_message_size(TEXT_BYTES_MAX as u32)
-            .with_max_num_inbound_streams(STREAMS_MAX)
-            .with_max_num_outbound_streams(STREAMS_MAX);
+            .with_max_num_inbound_streams(STREAM_IDS)
+            .with_max_num_outbound_streams(STREAM_IDS);
         Self { endpoint: Arc::new(EndpointConfig::default()), server: Arc::new(ServerConfig::new(transport)) }
     }
 }
@@ -61,8 +63,8 @@ pub enum Said {
     Text(Bytes),
     /// It sent something else than text, which was thrown away.
     Noise,
-    /// It sent more than 64 KiB in one message: the peer is to be closed.
-    TooLong,
+    /// It sent more than 64 KiB in one message, or opened more channels than anybody needs: it is to be closed.
+    TooMuch,
     /// `room` is no more.
     Closed,
 }
@@ -108,6 +110,12 @@ impl Channel {
             match event {
                 Event::Connected => open_room(association, now),
                 Event::Stream(StreamEvent::Readable { .. }) => self.has_unread = true,
+                Event::Stream(StreamEvent::Opened { .. }) => {
+                    association.accept_stream();
+                    if association.stream_ids().len() > STREAMS_MAX {
+                        said.push(Said::TooMuch);
+                    }
+                }
                 Event::AssociationLost { id: ROOM, .. } if self.is_open => {
                     self.is_open = false;
                     said.push(Said::Closed);
@@ -228,9 +236,13 @@ fn heard(message: &sctp::Chunks) -> Said {
     match message.ppi {
         Protocol::String => match message.to_payload(TEXT_BYTES_MAX) {
             Ok(text) => Said::Text(text.freeze()),
-            Err(_) => Said::TooLong,
+            Err(_) => Said::TooMuch,
         },
         Protocol::StringEmpty => Said::Text(Bytes::new()),
         _ => Said::Noise,
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

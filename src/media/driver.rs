@@ -162,6 +162,11 @@ impl Driver {
 
     fn say_goodbye(&mut self, worker: &mut Worker, ready: &mut Events) {
         let deadline = Instant::now() + GOODBYE_TIME;
+        // Those who were just answered are let in to be told goodbye; the closed mailbox takes no more.
+        self.control.close();
+        while let Ok(control) = self.control.try_recv() {
+            worker.command(control, Instant::now());
+        }
         worker.close_all(Instant::now());
         while !(worker.egress.is_empty() && worker.outbox.is_empty()) && Instant::now() < deadline {
             self.send(worker);
@@ -188,6 +193,7 @@ fn wait_time(worker: &Worker) -> Option<Duration> {
 
 fn publish_counts(worker: &Worker) {
     let port = worker.registry.port(worker.index);
+    port.events_waiting.store(worker.outbox.len(), Ordering::Relaxed);
     if let Ok(mut counts) = port.counts.lock() {
         counts.clone_from(&worker.counts);
     }

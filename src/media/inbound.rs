@@ -100,7 +100,7 @@ impl Worker {
             publisher.announced.iter().for_each(|ssrc| keys.opener.announce(*ssrc));
         }
         peer.keys = Some(keys);
-        if let Role::Viewer(_) = peer.role {
+        if matches!(&peer.role, Role::Viewer(legs) if !legs.is_empty()) {
             self.want_keyframe(&room);
         }
     }
@@ -127,22 +127,26 @@ impl Worker {
         if !peer.session.room.is_published_by(peer.session.id) {
             return Err(Dropped::NotPublishing);
         }
-        let received = publisher.intake.receive(opened, now);
-        // Padding says that she is there, but not that there is something to see.
-        let packet = received?;
+        // Padding is an error here: it says that she is there, but not that there is something to see.
+        let packet = publisher.intake.receive(opened, now)?;
+        if packet.starts_keyframe && publisher.source.is_video(packet.track) {
+            publisher.source.wants_keyframe.store(false, Ordering::Release);
+            publisher.throttle.satisfy();
+        }
         publisher.packets.push(packet);
         publisher.media_at = Some(now);
-        self.pending_since.get_or_insert(now);
         if !publisher.source.is_live.load(Ordering::Relaxed) {
             let (room, source) = (peer.session.room.id.clone(), publisher.source.clone());
-            self.go_live(room, &source, now);
+            let media_ms = publisher.intake.media_ms().unwrap_or(0);
+            self.go_live(room, &source, media_ms, now);
         }
+        self.note_pending(number, now);
         Ok(())
     }
 
-    fn go_live(&mut self, room: RoomId, source: &Source, now: Instant) {
-        // Its time starts now, so that a state event of this very moment has one.
-        self.registry.note_media_time(source, 0, now);
+    fn go_live(&mut self, room: RoomId, source: &Source, media_ms: u64, now: Instant) {
+        // Before she is seen to be live, so that a state event of this very moment has a time.
+        self.registry.note_media_time(source, media_ms, now);
         source.is_live.store(true, Ordering::Release);
         self.outbox.push(super::Event::Live { room, session: source.session, tracks: source.tracks() });
     }
@@ -173,7 +177,7 @@ impl Worker {
         let clock = SenderClock { ntp: report.ntp_time, rtp: report.rtp_time, at: now };
         if let Some(clock) = publisher.intake.note_clock(report.ssrc, clock) {
             publisher.clocks.push(clock);
-            self.pending_since.get_or_insert(now);
+            self.note_pending(number, now);
         }
     }
 

@@ -20,6 +20,15 @@ impl Throttle {
         self.wanted = true;
     }
 
+    /// A keyframe begins: it serves everybody who asked before.
+    pub fn satisfy(&mut self) {
+        self.wanted = false;
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Whether to ask now; true at most once per interval.
     pub fn ask(&mut self, now: Instant) -> bool {
         let rested = self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= self.interval);
@@ -47,6 +56,17 @@ mod tests {
             })
             .count();
         assert_eq!(asked, 4);
+    }
+
+    #[test]
+    fn a_keyframe_answers_all_who_waited_for_it() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(Duration::from_millis(500));
+        throttle.want();
+        assert!(throttle.ask(start));
+        throttle.want();
+        throttle.satisfy();
+        assert!(!throttle.ask(start + Duration::from_secs(1)));
     }
 
     #[test]

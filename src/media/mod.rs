@@ -14,6 +14,9 @@ mod config;
 mod driver;
 mod dtls;
 mod egress;
+#[cfg(test)]
+mod end_to_end;
+mod entrance;
 mod forward;
 mod gaps;
 mod inbound;
@@ -54,9 +57,8 @@ pub use self::{config::Config, negotiate::TEXT_BYTES_MAX, stats::Stats};
 use self::{
     driver::Driver,
     dtls::Identity,
-    negotiate::Server,
-    offer::Offer,
-    registry::{Admission, Control, Part, Port, Registry, Seat},
+    entrance::Entrance,
+    registry::{Control, Part, Port, Registry},
     stats::Counts,
 };
 use crate::id::{RoomId, SessionId};
@@ -118,6 +120,7 @@ pub enum Error {
     NoCommonCodec,
     #[error("the offer is too large")]
     TooLarge,
+    /// As many peers as `peers_max`, or nobody takes the events.
     #[error("the server has as many peers as it may")]
     Full,
     #[error("there is no such session")]
@@ -185,6 +188,8 @@ impl Media {
                 candidates: candidate_addresses.iter().map(|ip| SocketAddr::new(*ip, address.port())).collect(),
                 peers: AtomicUsize::new(0),
                 has_leavers: AtomicBool::new(false),
+                has_keyframe_wishes: AtomicBool::new(false),
+                events_waiting: AtomicUsize::new(0),
                 counts: Mutex::new(Counts::default()),
             });
             drivers.push(driver);
@@ -205,42 +210,20 @@ impl Media {
     /// Answers an offer of the room's anchor and makes her the room's publisher, in place of whoever was: the old
     /// session is closed, and viewers go on without a reload. Who may is decided by the caller.
     pub async fn publish(&self, room: &RoomId, offer: &str) -> Result<Answer, Error> {
-        let offer = self.read_offer(offer)?;
-        let (seat, worker) = self.seat()?;
-        let secrets = Secrets::make();
-        let agreed = negotiate::publish(&offer, &self.server(worker, &secrets))?;
-        let codecs = agreed.streams.iter().map(|stream| stream.codec).collect();
-
-        let door = self.door(worker).await?;
-        let (session, source) = self.registry().enter_publisher(room, seat, offer.ufrag, codecs);
-        let id = session.id;
-        let part = Part::Publisher { source, streams: agreed.streams };
-        let (ufrag, password) = (secrets.ufrag, secrets.password);
-        let certificate = offer.fingerprint;
-        let channel = agreed.channel;
-        door.send(Control::Join(Box::new(Admission { session, ufrag, password, certificate, channel, part })));
-        self.registry().port(worker).wake();
-        Ok(Answer { session: id, sdp: agreed.sdp, etag: secrets.etag })
+        let Entrance { seat, remote_ufrag, streams, pass } =
+            Entrance::open(self.registry(), offer, negotiate::publish).await?;
+        let codecs = streams.iter().map(|stream| stream.codec).collect();
+        let (session, source) = self.registry().enter_publisher(room, seat, remote_ufrag, codecs);
+        Ok(pass.admit(session, Part::Publisher { source, streams }))
     }
 
     /// Answers a viewer's offer; before anyone publishes the viewer waits. The answer lists every codec both sides
     /// can do; which is used is known when the publisher's is.
     pub async fn watch(&self, room: &RoomId, offer: &str) -> Result<Answer, Error> {
-        let offer = self.read_offer(offer)?;
-        let (seat, worker) = self.seat()?;
-        let secrets = Secrets::make();
-        let agreed = negotiate::watch(&offer, &self.server(worker, &secrets))?;
-
-        let door = self.door(worker).await?;
-        let session = self.registry().enter_viewer(room, seat, offer.ufrag);
-        let id = session.id;
-        let part = Part::Viewer { streams: agreed.streams };
-        let (ufrag, password) = (secrets.ufrag, secrets.password);
-        let certificate = offer.fingerprint;
-        let channel = agreed.channel;
-        door.send(Control::Join(Box::new(Admission { session, ufrag, password, certificate, channel, part })));
-        self.registry().port(worker).wake();
-        Ok(Answer { session: id, sdp: agreed.sdp, etag: secrets.etag })
+        let Entrance { seat, remote_ufrag, streams, pass } =
+            Entrance::open(self.registry(), offer, negotiate::watch).await?;
+        let session = self.registry().enter_viewer(room, seat, remote_ufrag);
+        Ok(pass.admit(session, Part::Viewer { streams }))
     }
 
     /// Takes a trickled candidate (RFC 8840). A lite server needs none: it is checked and forgotten.
@@ -300,6 +283,12 @@ impl Media {
         Stats::of(registry.peers(), registry.ports().iter().map(counts))
     }
 
+    /// Whether all workers run. False after a shutdown, or when one ended over an error of its own.
+    pub fn is_running(&self) -> bool {
+        let threads = self.inner.threads.lock();
+        threads.is_ok_and(|threads| !threads.is_empty() && threads.iter().all(|(thread, _)| !thread.is_finished()))
+    }
+
     /// Says goodbye to all peers and ends the workers. Blocks for at most three seconds.
     pub fn shutdown(&self) {
         self.inner.stop();
@@ -317,36 +306,6 @@ impl Media {
 
     fn registry(&self) -> &Arc<Registry> {
         &self.inner.registry
-    }
-
-    fn read_offer(&self, offer: &str) -> Result<Offer, Error> {
-        if offer.len() > self.registry().config.offer_bytes_max {
-            return Err(Error::TooLarge);
-        }
-        Offer::parse(offer)
-    }
-
-    fn seat(&self) -> Result<(Seat, usize), Error> {
-        self.registry().take_seat().ok_or(Error::Full)
-    }
-
-    fn server<'a>(&'a self, worker: usize, secrets: &'a Secrets) -> Server<'a> {
-        Server {
-            ufrag: &secrets.ufrag,
-            password: &secrets.password,
-            fingerprint: &self.registry().identity.fingerprint,
-            candidates: &self.registry().port(worker).candidates,
-        }
-    }
-
-    /// A place in the worker's mailbox. Nothing is entered anywhere before it is there, so that a caller who gives up
-    /// while waiting leaves nothing behind.
-    async fn door(&self, worker: usize) -> Result<mpsc::Permit<'_, Control>, Error> {
-        let gone = || Error::Io(io::Error::new(io::ErrorKind::BrokenPipe, "the media server is stopping"));
-        if self.registry().is_stopping.load(Ordering::Acquire) {
-            return Err(gone());
-        }
-        self.registry().port(worker).control.reserve().await.map_err(|_| gone())
     }
 }
 
@@ -376,27 +335,4 @@ fn spawn(
         driver.run(index, registry, events);
     })?;
     Ok((thread, done))
-}
-
-/// What a session is secured with; nothing of it is ever logged.
-struct Secrets {
-    ufrag: String,
-    password: String,
-    etag: String,
-}
-
-impl Secrets {
-    fn make() -> Self {
-        Self {
-            ufrag: ice_characters::<12>(),
-            password: ice_characters::<24>(),
-            etag: format!("\"{}\"", ice_characters::<16>()),
-        }
-    }
-}
-
-/// Six random bits a character.
-fn ice_characters<const LEN: usize>() -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    rand::random::<[u8; LEN]>().iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect()
 }

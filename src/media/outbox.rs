@@ -1,8 +1,8 @@
 //! Events on their way from a worker to the channel that the caller gave. A worker never waits for that channel.
 //!
 //! When it is full, events stay here in order and are tried again in the next turn. Texts stop being read at
-//! `events_backlog_max`, so that their senders' flow control holds them back; all other events are few: a peer has at
-//! most an opening and an end, a publisher a start and an end for each stall.
+//! `events_backlog_max`, so that their senders' flow control holds them back, and above it the worker gets no new peers.
+//! All other events of the peers that it has are few: an opening and an end each, a start and an end for each stall.
 
 use std::collections::VecDeque;
 
@@ -27,6 +27,10 @@ impl Outbox {
 
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     pub fn takes_texts(&self) -> bool {

@@ -56,6 +56,7 @@ pub struct Publisher {
     /// What came since the last turn.
     pub packets: Vec<Packet>,
     pub clocks: Vec<TrackClock>,
+    pub is_pending: bool,
 }
 
 impl Peer {
@@ -81,6 +82,7 @@ impl Peer {
                     media_at: None,
                     packets: Vec::new(),
                     clocks: Vec::new(),
+                    is_pending: false,
                 }))
             }
         };

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Config, Track,
-    codec::Codec,
+    codec::{Codec, Kind},
     dtls::Identity,
     negotiate::{Incoming, Outgoing},
     stats::Counts,
@@ -65,13 +65,17 @@ pub struct Source {
     pub worker: usize,
     pub codecs: Vec<Codec>,
     pub is_live: AtomicBool,
-    /// A viewer needs a keyframe; her worker looks at it in each turn.
+    /// A viewer needs a keyframe; her worker is told by its port.
     pub wants_keyframe: AtomicBool,
     /// Media time less the server's running time, in milliseconds.
     media_offset_ms: AtomicI64,
 }
 
 impl Source {
+    pub fn is_video(&self, track: u8) -> bool {
+        self.codecs.get(usize::from(track)).is_some_and(|codec| codec.kind() == Kind::Video)
+    }
+
     pub fn tracks(&self) -> Vec<Track> {
         self.codecs.iter().map(|codec| Track { kind: codec.kind().name(), codec: codec.name() }).collect()
     }
@@ -145,6 +149,10 @@ pub struct Port {
     pub peers: AtomicUsize,
     /// Some peer of it is to be closed.
     pub has_leavers: AtomicBool,
+    /// Somebody needs a keyframe of one of its publishers.
+    pub has_keyframe_wishes: AtomicBool,
+    /// Events that nobody takes. Above the limit the worker gets no new peers, which would make more of them.
+    pub events_waiting: AtomicUsize,
     pub counts: Mutex<Counts>,
 }
 
@@ -206,11 +214,14 @@ impl Registry {
 
     /// A place on the worker with the fewest peers; none when the server is full.
     pub fn take_seat(self: &Arc<Self>) -> Option<(Seat, usize)> {
+        let waiting_max = self.config.events_backlog_max;
+        let is_heard = |port: &Port| port.events_waiting.load(Ordering::Relaxed) <= waiting_max;
+        let heard = self.ports().iter().enumerate().filter(|(_, port)| is_heard(port));
+        let (worker, _) = heard.min_by_key(|(_, port)| port.peers.load(Ordering::Relaxed))?;
+
         let max = self.config.peers_max;
         let taken = self.peers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1));
         taken.ok()?;
-        let least = self.ports().iter().enumerate().min_by_key(|(_, port)| port.peers.load(Ordering::Relaxed));
-        let worker = least.map_or(0, |(index, _)| index);
         self.port(worker).peers.fetch_add(1, Ordering::Relaxed);
         Some((Seat { registry: self.clone(), worker }, worker))
     }

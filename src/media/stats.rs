@@ -48,7 +48,7 @@ pub enum Dropped {
     SendQueueFull,
     /// The kernel refused a datagram.
     SendFailed,
-    /// A text from a peer above 64 KiB, or data on a channel that is not ours.
+    /// A text from a peer above 64 KiB, more channels than anybody needs, or data on one that is not ours.
     BadChannelData,
     /// A text to a peer that is gone or whose channel was closed.
     TextUndelivered,

@@ -95,14 +95,12 @@ impl Worker {
             let number = self.publishers[place];
             let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { continue };
             let Role::Publisher(publisher) = &mut peer.role else { continue };
-            let videos = publisher.intake.video_ssrcs();
-            if videos.is_empty() {
-                continue;
-            }
             if publisher.source.wants_keyframe.swap(false, Ordering::AcqRel) {
                 publisher.throttle.want();
             }
-            if !publisher.throttle.ask(now) {
+            // A publisher without video yet begins with a keyframe anyway; the wish is kept until then.
+            let videos = if publisher.throttle.is_wanted() { publisher.intake.video_ssrcs() } else { Vec::new() };
+            if videos.is_empty() || !publisher.throttle.ask(now) {
                 continue;
             }
             let ours = publisher.ssrc;
@@ -149,9 +147,8 @@ impl Worker {
                 reports.push(Box::new(report));
             }
         }
-        // One report per compound: RTCP of two SSRCs is authenticated under the first one's index only.
-        for report in reports.chunks(1) {
-            peer.send_rtcp(report, &mut self.egress, &mut self.counts);
+        if !reports.is_empty() {
+            peer.send_rtcp(&reports, &mut self.egress, &mut self.counts);
         }
     }
 

@@ -41,8 +41,9 @@ pub struct Worker {
     pub(super) stages: HashMap<RoomId, Stage>,
     pub(super) handshakes: Handshakes,
     channels: ChannelConfig,
-    /// When the first packet came that was not yet handed on.
-    pub(super) pending_since: Option<Instant>,
+    /// Publishers with packets that were not yet handed on, and when the first of these came.
+    pending: Vec<u32>,
+    pending_since: Option<Instant>,
     pub(super) next_tick: Instant,
 }
 
@@ -63,6 +64,7 @@ impl Worker {
             publishers: Vec::new(),
             stages: HashMap::new(),
             channels: ChannelConfig::default(),
+            pending: Vec::new(),
             pending_since: None,
             next_tick: now,
         }
@@ -85,11 +87,15 @@ impl Worker {
         if self.registry.port(self.index).has_leavers.swap(false, Ordering::AcqRel) {
             self.close_leavers(now);
         }
-        if now >= self.next_tick {
+        let is_tick = now >= self.next_tick;
+        if is_tick {
             self.next_tick = now + TICK;
             self.tick(now);
         }
-        self.ask_for_keyframes(now);
+        let has_wishes = self.registry.port(self.index).has_keyframe_wishes.swap(false, Ordering::AcqRel);
+        if is_tick || has_wishes {
+            self.ask_for_keyframes(now);
+        }
         self.counts.events_delayed += self.outbox.deliver();
     }
 
@@ -145,7 +151,7 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         let Some(channel) = &mut peer.channel else { return };
         let session = &peer.session;
-        let mut too_long = false;
+        let mut too_much = false;
         for said in channel.poll(may_read, now) {
             match said {
                 Said::Open => {
@@ -158,11 +164,11 @@ impl Worker {
                 }
                 Said::Closed => session.channel_is_open.store(false, Ordering::Release),
                 Said::Noise => self.counts.drop_one(Dropped::BadChannelData),
-                Said::TooLong => too_long = true,
+                Said::TooMuch => too_much = true,
             }
         }
         session.unacknowledged.fetch_sub(channel.acknowledged(), Ordering::Relaxed);
-        if too_long {
+        if too_much {
             self.counts.drop_one(Dropped::BadChannelData);
             return self.close(number, Failure::Channel, now);
         }
@@ -192,15 +198,22 @@ impl Worker {
         }
     }
 
+    /// A publisher has something to hand on.
+    pub(super) fn note_pending(&mut self, number: u32, now: Instant) {
+        let Some(publisher) = self.peer(number).and_then(Peer::publisher) else { return };
+        if !std::mem::replace(&mut publisher.is_pending, true) {
+            self.pending.push(number);
+        }
+        self.pending_since.get_or_insert(now);
+    }
+
     /// Hands every publisher's new packets to the workers that have viewers of hers.
     fn hand_on(&mut self, now: Instant) {
-        for number in self.publishers.clone() {
+        for number in std::mem::take(&mut self.pending) {
             let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { continue };
             let room = peer.session.room.clone();
             let Some(publisher) = peer.publisher() else { continue };
-            if publisher.packets.is_empty() && publisher.clocks.is_empty() {
-                continue;
-            }
+            publisher.is_pending = false;
             if let Some(ms) = publisher.intake.media_ms() {
                 self.registry.note_media_time(&publisher.source, ms, now);
             }
@@ -262,9 +275,13 @@ impl Worker {
     pub(super) fn want_keyframe(&self, room: &RoomId) {
         let source = self.stages.get(room).and_then(|stage| stage.feed.as_ref()).map(|feed| feed.source.clone());
         let Some(source) = source.or_else(|| self.registry.source_of(room)) else { return };
-        let was_wanted = source.wants_keyframe.swap(true, Ordering::AcqRel);
-        if !was_wanted && source.worker != self.index {
-            self.registry.port(source.worker).wake();
+        if source.wants_keyframe.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let port = self.registry.port(source.worker);
+        port.has_keyframe_wishes.store(true, Ordering::Release);
+        if source.worker != self.index {
+            port.wake();
         }
     }
 

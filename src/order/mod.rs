@@ -1,1 +1,55 @@
-//! (to be written)
+//! The desk: holds, orders, stock and limits, and the chains that prove them.
+//!
+//! [`Desk`] is the handle. Behind it an owner thread decides every command in memory, in order (`ledger`), and a
+//! journal thread commits what was decided, one transaction per batch, while the next batch is decided. Nobody is
+//! answered before the commit. Sold out is told in the caller (`fast`). What was committed goes up as [`Event`]s.
+//!
+//! It knows no room, no session and no HTTP, and no person's name.
+
+mod chain;
+pub mod config;
+mod desk;
+pub mod entry;
+pub mod export;
+mod fast;
+mod handover;
+mod hold;
+mod journal;
+mod ledger;
+mod owner;
+mod poison;
+mod publish;
+mod readers;
+pub mod refusal;
+pub mod request;
+pub mod signer;
+mod split_map;
+pub mod stats;
+pub mod store;
+mod tx;
+
+pub use self::{
+    config::Config,
+    desk::{Desk, Error},
+    export::{LedgerExport, SignedHead},
+    publish::Event,
+    refusal::Refusal,
+    request::{HoldRequest, Party, ProductTerms, RefundLine, StockChange},
+    signer::PublicKey,
+    stats::Stats,
+    store::{Sqlite, Store},
+};
+
+/// An answer, and whether it was given before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered<T> {
+    pub value: T,
+    /// The same was accepted before: by its key, or because it can happen only once.
+    pub replayed: bool,
+}
+
+impl<T> Answered<T> {
+    pub fn map<U>(self, to: impl FnOnce(T) -> U) -> Answered<U> {
+        Answered { value: to(self.value), replayed: self.replayed }
+    }
+}

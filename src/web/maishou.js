@@ -61,7 +61,8 @@ export class Room extends EventTarget {
   #joined = false;
   #waiting = new Map();
   #nextId = 1;
-  #privateSeen = 0;
+  /** The number of the last private message; null before any is known, so that old ones are not news again. */
+  #privateSeen = null;
   #clockOffset = 0;
   #likes = 0;
   #likeTimer = null;
@@ -70,6 +71,7 @@ export class Room extends EventTarget {
   #socketFailures = 0;
   #running = null;
   #stop = new AbortController();
+  #wait = null;
 
   /**
    * @param {object} options
@@ -119,6 +121,7 @@ export class Room extends EventTarget {
   /** Leaves the room, its video and its broadcast. */
   close() {
     this.#stop.abort();
+    this.#wait?.abort();
     this.watcher?.stop();
     this.publisher?.stop();
     this.#link?.close();
@@ -129,7 +132,7 @@ export class Room extends EventTarget {
 
   /** Says something. Resolves with the comment, which is in `state.comments` by then. */
   async comment(text) {
-    const { event } = asEvent(await this.#command('comment', { text }));
+    const { event } = await this.#command('comment', { text });
     if (event) this.#tell(applyOwnComment(this.state, event));
     return event;
   }
@@ -180,8 +183,10 @@ export class Room extends EventTarget {
   }
 
   /** This person's private messages after number `after`: what happened to holds and orders. */
-  async messages(after = 0) {
-    return (await this.request('GET', `/v1/me/messages?after=${after}`)).messages ?? [];
+  async messages({ after = 0, limit = 1_000 } = {}) {
+    const { messages = [] } = await this.request('GET', `/v1/me/messages?after=${after}&limit=${limit}`);
+    this.#privateSeen = Math.max(this.#privateSeen ?? 0, ...messages.map(({ n }) => n));
+    return messages;
   }
 
   /** Plays the room's picture in `video` and keeps it playing. `null`: only for the data channel. */
@@ -251,13 +256,16 @@ export class Room extends EventTarget {
   // The connection
 
   async #run() {
+    // When the device finds a network again there is no reason to wait on.
+    addEventListener('online', () => this.#wait?.abort(), { signal: this.#stop.signal });
     for (let attempt = 0; !this.#stop.signal.aborted; attempt += 1) {
       const ended = await this.#session();
       if (this.#stop.signal.aborted) return;
       if (isFinal(ended.code)) return this.#finish(ended);
       if (ended.wasJoined) attempt = 0;
       this.#setStatus(this.state.epoch ? 'stale' : 'connecting', ended);
-      await pause(reconnectDelay(ended, attempt), this.#stop.signal);
+      this.#wait = new AbortController();
+      await pause(reconnectDelay(ended, attempt), this.#wait.signal);
     }
   }
 
@@ -308,16 +316,16 @@ export class Room extends EventTarget {
   }
 
   #adopt(link) {
+    if (this.#stop.signal.aborted) return link.close();
     this.#link = link;
     this.transport = link.kind;
     this.#heard();
   }
 
   async #join() {
-    // An adopted link is set a microtask later when the transport opens at once.
-    await Promise.resolve();
     const { epoch, seq } = this.state;
-    const cursor = epoch ? { epoch, seq, you: this.#privateSeen } : {};
+    const cursor = epoch ? { epoch, seq } : {};
+    if (this.#privateSeen !== null) cursor.you = this.#privateSeen;
     const sent = Date.now();
     try {
       const ok = await this.#command('join', { token: this.#token, ...cursor });
@@ -357,6 +365,11 @@ export class Room extends EventTarget {
   }
 
   #takeSnapshot(snapshot) {
+    if (this.state.epoch && this.state.epoch !== snapshot.epoch) {
+      // Another epoch is another process: packets to the old one would time out only after a while.
+      this.watcher?.again();
+      this.publisher?.again();
+    }
     this.state = fromSnapshot(snapshot);
     this.#emit('change', { changed: new Set(Object.keys(this.state)), skus: new Set(Object.keys(this.state.stock)) });
     this.#caughtUp();
@@ -439,9 +452,9 @@ export class Room extends EventTarget {
   }
 
   async #liveBefore(deadline) {
-    while (this.status !== 'live' && this.status !== 'closed' && Date.now() < deadline) {
+    do {
       await pause(200, this.#stop.signal);
-    }
+    } while (this.status !== 'live' && this.status !== 'closed' && Date.now() < deadline);
     return this.status === 'live' && Date.now() < deadline;
   }
 
@@ -470,10 +483,6 @@ export class Room extends EventTarget {
 function reconnectDelay({ code, reason }, attempt) {
   const named = code === 3000 ? Number.parseInt(reason, 10) : Number.NaN;
   return Number.isFinite(named) ? Math.min(named, 60_000) : jitteredDelay(attempt);
-}
-
-function asEvent(ok) {
-  return { event: ok.event ?? (ok.seq !== undefined ? ok : null) };
 }
 
 function parse(text) {

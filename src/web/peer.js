@@ -5,7 +5,7 @@ import { errorOf } from './errors.js';
 /**
  * Posts the offer of `pc` and applies the answer.
  * Candidates are not gathered first: the server learns them from the connectivity checks.
- * @returns {Promise<string>} the URL of the session
+ * @returns {Promise<string|null>} the URL of the session
  */
 export async function negotiate(pc, endpoint, token, signal) {
   await pc.setLocalDescription();
@@ -17,9 +17,9 @@ export async function negotiate(pc, endpoint, token, signal) {
   });
   if (!response.ok) throw await errorOf(response);
 
-  const session = new URL(response.headers.get('Location') ?? '', endpoint).href;
+  const place = response.headers.get('Location');
   await pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
-  return session;
+  return place ? new URL(place, endpoint).href : null;
 }
 
 /** Ends a session on the server. Also works while the page goes away; a failure is only a later timeout. */
@@ -35,7 +35,7 @@ export function isRefusal(error) {
 }
 
 /** Watches `pc` and calls `lost(why)` once, when it failed or stayed disconnected. */
-export function whenLost(pc, lost, patience_ms = 4_000) {
+export function whenLost(pc, lost, patience_ms = 2_000) {
   let timer = null;
   const told = (why) => {
     pc.removeEventListener('connectionstatechange', look);

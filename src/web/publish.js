@@ -19,6 +19,7 @@ export class Publisher {
   #options;
   #stream;
   #session = null;
+  #lose = null;
   #stop = new AbortController();
 
   /**
@@ -55,6 +56,11 @@ export class Publisher {
     this.#become('stopped');
   }
 
+  /** Publishes again: the server has started anew and knows nothing of this connection. */
+  again() {
+    this.#lose?.('started anew');
+  }
+
   /** Changes camera or source without a break for the viewers. */
   async replace(stream) {
     this.#stream = stream;
@@ -67,7 +73,7 @@ export class Publisher {
   async #keepUp() {
     let attempt = 0;
     while (!this.#stop.signal.aborted) {
-      if (this.state === 'connected') await new Promise((lost) => whenLost(this.pc, lost));
+      if (this.state === 'connected') await this.#untilLost();
       if (this.#stop.signal.aborted) return;
       this.#become('lost');
       await pause(jitteredDelay(attempt++, { most: 5_000 }), this.#stop.signal);
@@ -79,6 +85,13 @@ export class Publisher {
         if (isRefusal(error) || error.code === 'already_live') return this.#become('refused');
       }
     }
+  }
+
+  #untilLost() {
+    return new Promise((lost) => {
+      this.#lose = lost;
+      whenLost(this.pc, lost);
+    });
   }
 
   async #join() {

@@ -23,6 +23,8 @@ export class Session {
 
   /** Finds a token. False: this person needs a link from the shop. */
   async find() {
+    // A link opened in a page that is here already changes only the fragment.
+    addEventListener('hashchange', () => location.reload());
     this.#use('link', takeFragmentToken());
     if (!this.token) this.#use('tab', usable(recall(sessionStorageOf(), this.#slot)));
     if (!this.token) this.#use('demo', await this.#askDemo());

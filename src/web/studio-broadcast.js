@@ -96,13 +96,19 @@ export class Broadcast extends EventTarget {
 
   #showCameraError(message) {
     const note = part('camera-error');
-    const button = el('button', { className: 'button small', textContent: t('studio_use_test') });
-    button.addEventListener('click', () => {
-      part('source').value = 'test';
-      this.openSource();
-    });
-    note.replaceChildren(el('span', { textContent: message }), button);
+    const button = (words, source) => {
+      const open = () => {
+        part('source').value = source;
+        this.openSource();
+      };
+      return el('button', { className: 'button small', textContent: words, on: { click: open } });
+    };
+    const test = button(t('studio_use_test'), 'test');
+    const again = button(t('try_again'), 'camera');
+    again.classList.add('line');
+    note.replaceChildren(el('span', { textContent: message }), test, again);
     note.hidden = false;
+    byId('devices').hidden = true;
     this.dispatchEvent(new Event('change'));
   }
 

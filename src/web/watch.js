@@ -55,6 +55,11 @@ export class Watcher {
     this.#become('stopped');
   }
 
+  /** Joins again: the server has started anew and knows nothing of this connection. */
+  again() {
+    this.#leg?.lost('started anew');
+  }
+
   /** The data channel `room`; joins again with an application section when there is none yet. */
   channel() {
     if (this.state === 'unsupported') return Promise.reject(new Error('no WebRTC'));

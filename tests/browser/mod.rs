@@ -3,6 +3,7 @@
 mod driver;
 mod hardship;
 mod pictures;
+mod secrets;
 mod show;
 mod stage;
 mod talk;

@@ -11,7 +11,7 @@ use crate::support::{
 const NO_WEBRTC: &str = "delete window.RTCPeerConnection; delete window.webkitRTCPeerConnection;";
 
 /// A network that lets no WebSocket through: each one fails as a blocked one does.
-const NO_WEBSOCKET: &str = "window.WebSocket = class extends EventTarget {
+pub const NO_WEBSOCKET: &str = "window.WebSocket = class extends EventTarget {
     static CONNECTING = 0; static OPEN = 1; static CLOSING = 2; static CLOSED = 3;
     readyState = 0; bufferedAmount = 0; protocol = '';
     constructor(url) {

@@ -1,8 +1,9 @@
 //! A room as a client folds it from snapshots and frames: the frame rule of the protocol, written a second time.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
+
+/// The parts of a snapshot on which every viewer of a room comes to agree.
+const STATE: &[&str] = &["show", "shelf", "stock", "pinned", "pinned_comment", "media", "slow_mode"];
 
 /// What one viewer knows.
 #[derive(Debug, Default, Clone)]
@@ -13,13 +14,8 @@ pub struct View {
     pub snapshots: usize,
     /// A frame did not start where this client stood: it has to join again.
     pub missed: bool,
-    pub show: Value,
-    pub shelf: Vec<String>,
-    pub products: BTreeMap<String, Value>,
-    pub stock: BTreeMap<String, Value>,
-    pub pinned: Value,
-    pub pinned_comment: Value,
-    pub media: Value,
+    /// The parts named in [`STATE`], as a snapshot has them.
+    state: Map<String, Value>,
     pub comments: Vec<Value>,
     pub viewers: u64,
     pub likes: u64,
@@ -42,55 +38,53 @@ impl View {
         }
     }
 
+    /// What every viewer of the room must come to agree on: equal to that of a snapshot at the same number.
+    pub fn state(&self) -> Value {
+        Value::Object(self.state.clone())
+    }
+
+    pub fn part(&self, name: &str) -> &Value {
+        self.state.get(name).unwrap_or(&Value::Null)
+    }
+
     pub fn available(&self, sku: &str) -> Option<u64> {
-        self.stock.get(sku)?.get("available")?.as_u64()
+        self.part("stock")[sku]["available"].as_u64()
+    }
+
+    pub fn shelf(&self) -> Vec<&str> {
+        list(self.part("shelf")).iter().filter_map(|product| product["id"].as_str()).collect()
     }
 
     pub fn pinned_product(&self) -> Option<&str> {
-        product_id(self.pinned.get("product")?)
+        self.part("pinned")["product"]["id"].as_str()
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.part("show")["running"] == true
     }
 
     pub fn has_comment(&self, text: &str) -> bool {
         self.comments.iter().any(|comment| comment["text"] == text)
     }
 
-    /// The state without chat and tallies: what every viewer of a room must come to agree on.
-    pub fn state(&self) -> Value {
-        serde_json::json!({
-            "show": self.show, "shelf": self.shelf, "stock": self.stock, "pinned": self.pinned,
-            "pinned_comment": self.pinned_comment,
-        })
-    }
-
     fn reset(&mut self, snapshot: &Value) {
         self.snapshots += 1;
         self.missed = false;
-        self.epoch = text(&snapshot["epoch"]);
+        self.epoch = snapshot["epoch"].as_str().unwrap_or_default().to_owned();
         self.seq = snapshot["seq"].as_u64().expect("a snapshot has a number");
-        self.show = snapshot["show"].clone();
-        self.pinned = snapshot["pinned"].clone();
-        self.pinned_comment = snapshot["pinned_comment"].clone();
-        self.media = snapshot["media"].clone();
-        self.stock = map(&snapshot["stock"]);
-        self.comments = list(&snapshot["comments"]);
-        let products = list(&snapshot["shelf"]);
-        self.shelf = products.iter().filter_map(product_id).map(str::to_owned).collect();
-        self.products = products.into_iter().map(|product| (text(&product["id"]), product)).collect();
+        self.state = state_of(snapshot);
+        self.comments = list(&snapshot["comments"]).clone();
         self.tally(&snapshot["tally"]);
     }
 
     fn frame(&mut self, frame: &Value) {
         let prev = frame["prev"].as_u64().expect("a frame says where it starts");
         let seq = frame["seq"].as_u64().expect("a frame says where it ends");
+        self.tally(&frame["tally"]);
         if self.seq < prev {
             self.missed = true;
-            return;
         }
-        if self.seq >= seq {
-            // A frame that only carries a tally covers no numbers; the tally still holds.
-            if prev == seq && self.seq == seq {
-                self.tally(&frame["tally"]);
-            }
+        if self.missed || self.seq >= seq {
             return;
         }
         for event in list(&frame["events"]) {
@@ -98,32 +92,62 @@ impl View {
             assert!(prev < number && number <= seq, "event {number} in a frame of ({prev}, {seq}]");
             if number > self.seq {
                 self.apply(event);
+                self.events.push(event.clone());
             }
         }
-        self.tally(&frame["tally"]);
         self.left_out += frame["left_out"].as_u64().unwrap_or(0);
         self.seq = seq;
     }
 
-    fn apply(&mut self, event: Value) {
+    fn apply(&mut self, event: &Value) {
         match event["type"].as_str().expect("an event has a type") {
             "comment" => self.comments.push(event.clone()),
-            "comment.deleted" => {
-                let deleted = if event["comment"].is_null() { &event["id"] } else { &event["comment"] };
-                self.comments.retain(|comment| comment["seq"] != *deleted);
-            }
-            "comment.pinned" => self.pinned_comment = event["comment"].clone(),
-            "card.pinned" => self.pinned = event.clone(),
-            "card.unpinned" => self.pinned = Value::Null,
-            "shelf" => self.shelf = list(&event["products"]).iter().filter_map(product_id).map(str::to_owned).collect(),
+            "comment.deleted" => self.comments.retain(|comment| comment["seq"] != event["comment"]),
+            "comment.pinned" => self.set("pinned_comment", event["comment"].clone()),
+            "card.pinned" => self.set("pinned", parts(event, &["product", "explain_until", "media"])),
+            "card.unpinned" => self.set("pinned", Value::Null),
+            "shelf" => self.set_shelf(list(&event["items"])),
+            "price" => self.set_price(&event["product"], &event["price"]),
             "stock" => {
-                self.stock.insert(text(&event["sku"]), event.clone());
+                let sku = event["sku"].as_str().expect("a stock count names its SKU").to_owned();
+                self.state["stock"][sku] = parts(event, &["available", "held", "sold", "entry"]);
             }
-            "media" => self.media = event.clone(),
-            kind @ ("show.started" | "show.ended") => self.show["running"] = Value::Bool(kind == "show.started"),
+            "media" => self.set("media", parts(event, &["live", "tracks"])),
+            "slow_mode" => self.set("slow_mode", event["seconds"].clone()),
+            "show.started" => {
+                self.state["show"]["running"] = true.into();
+                self.state["show"]["started_at"] = event["at"].clone();
+            }
+            "show.ended" => self.state["show"]["running"] = false.into(),
             _ => {}
         }
-        self.events.push(event);
+    }
+
+    fn set(&mut self, part: &str, value: Value) {
+        self.state.insert(part.to_owned(), value);
+    }
+
+    fn set_shelf(&mut self, items: &[Value]) {
+        let pinned = &mut self.state["pinned"];
+        if let Some(item) = items.iter().find(|item| item["id"] == pinned["product"]["id"]) {
+            pinned["product"] = item.clone();
+        }
+        let skus = || items.iter().flat_map(|item| list(&item["skus"]));
+        if let Some(stock) = self.state["stock"].as_object_mut() {
+            stock.retain(|sku, _| skus().any(|known| known["id"] == sku.as_str()));
+        }
+        self.set("shelf", items.into());
+    }
+
+    fn set_price(&mut self, product: &Value, price: &Value) {
+        if self.state["pinned"]["product"]["id"] == *product {
+            self.state["pinned"]["product"]["price"] = price.clone();
+        }
+        for item in self.state["shelf"].as_array_mut().into_iter().flatten() {
+            if item["id"] == *product {
+                item["price"] = price.clone();
+            }
+        }
     }
 
     fn tally(&mut self, tally: &Value) {
@@ -132,22 +156,18 @@ impl View {
     }
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+/// The agreed parts of a snapshot.
+pub fn state_of(snapshot: &Value) -> Map<String, Value> {
+    STATE.iter().map(|part| ((*part).to_owned(), snapshot[part].clone())).collect()
 }
 
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
+fn parts(event: &Value, names: &[&str]) -> Value {
+    names.iter().map(|name| ((*name).to_owned(), event[name].clone())).collect::<Map<_, _>>().into()
 }
 
-fn map(value: &Value) -> BTreeMap<String, Value> {
-    let empty = Map::new();
-    value.as_object().unwrap_or(&empty).iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// A product is named by its id or stands there whole.
-fn product_id(product: &Value) -> Option<&str> {
-    product.as_str().or_else(|| product.get("id")?.as_str())
+fn list(value: &Value) -> &Vec<Value> {
+    static EMPTY: Vec<Value> = Vec::new();
+    value.as_array().unwrap_or(&EMPTY)
 }
 
 #[cfg(test)]
@@ -192,5 +212,22 @@ mod tests {
         let mut view = standing_at(7);
         view.take(&json!({ "prev": 7, "seq": 7, "tally": { "viewers": 3, "likes": 9 } }));
         assert_eq!((view.viewers, view.likes, view.seq), (3, 9, 7));
+    }
+
+    #[test]
+    fn what_is_folded_is_what_a_snapshot_would_say() {
+        let cup = |amount: u32| json!({ "id": "cup", "price": { "amount": amount }, "skus": [{ "id": "s" }] });
+        let mut view = standing_at(1);
+        view.take(&json!({ "prev": 1, "seq": 6, "events": [
+            { "seq": 2, "at": 20, "type": "show.started" },
+            { "seq": 3, "type": "shelf", "products": ["cup"], "items": [cup(1)] },
+            { "seq": 4, "type": "card.pinned", "product": cup(1), "explain_until": 9 },
+            { "seq": 5, "type": "price", "product": "cup", "price": { "amount": 2 } },
+            { "seq": 6, "type": "stock", "sku": "s", "available": 1, "held": 0, "sold": 4, "entry": 8, "hash": "x" },
+        ] }));
+        assert_eq!(view.part("show"), &json!({ "running": true, "started_at": 20 }));
+        assert_eq!(view.part("shelf"), &json!([cup(2)]));
+        assert_eq!(view.part("pinned"), &json!({ "product": cup(2), "explain_until": 9, "media": null }));
+        assert_eq!(view.part("stock"), &json!({ "s": { "available": 1, "held": 0, "sold": 4, "entry": 8 } }));
     }
 }

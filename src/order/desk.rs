@@ -1,0 +1,391 @@
+//! The handle that everybody else holds.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    clock::{Clock, UnixMs},
+    id::{HoldId, OrderId, SkuId, Sub},
+    order::{
+        Answered,
+        chain::{Chains, Committed},
+        config::Config,
+        export::{LedgerExport, SignedHead, page},
+        fast::Fast,
+        handover::{Decisions, Handover, Outcome, Reply},
+        hold::View,
+        journal::Journal,
+        ledger::{Ledger, Restorer},
+        owner::{Ask, Owner},
+        poison::Poison,
+        publish::{Event, Publisher},
+        readers::Readers,
+        refusal::Refusal,
+        request::{
+            AdjustAsk, HoldAsk, HoldRequest, Key, KeyId, Party, ProductTerms, RefundAsk, RefundLine, Seed, StockChange,
+            adjust_body, checked_payment, checked_reason, refund_body,
+        },
+        signer::{PublicKey, Signer},
+        stats::{Counters, Stats, bump},
+        store::{Failure, OrdersOf, SkuRow, Store},
+    },
+    protocol::{Hold, Order, Private, StockCount},
+};
+
+/// Why a desk could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("order.{0} must be at least 1")]
+    Config(&'static str),
+    #[error(transparent)]
+    Store(#[from] Failure),
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The order desk. Clones share it; it ends when it is shut down or the last clone goes.
+#[derive(Clone)]
+pub struct Desk {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    clock: Clock,
+    mailbox: SyncSender<Ask>,
+    closing: AtomicBool,
+    fast: Arc<Fast>,
+    readers: Readers,
+    signer: Signer,
+    counters: Arc<Counters>,
+    poison: Arc<Poison>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Desk {
+    /// Opens the ledger in `store`, takes it up where it ended and starts its threads. Blocks while it reads.
+    ///
+    /// What is committed is told to `events`. A failed commit ends the process.
+    pub fn open(
+        config: Config,
+        clock: Clock,
+        store: Box<dyn Store>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, Error> {
+        Self::open_with(config, clock, store, events, Poison::abort())
+    }
+
+    /// As [`Desk::open`], with something else than the end of the process after a failed commit.
+    pub(super) fn open_with(
+        config: Config,
+        clock: Clock,
+        mut store: Box<dyn Store>,
+        events: mpsc::Sender<Event>,
+        poison: Poison,
+    ) -> Result<Self, Error> {
+        config.check().map_err(Error::Config)?;
+        let (ledger, skus) = take_up(&config, &clock, store.as_mut())?;
+        let signer = Signer::new(&store.signing_seed()?);
+        let readers = Readers::open(store.as_ref(), &config)?;
+        let (fast, counters) = (Arc::new(Fast::default()), Arc::new(Counters::new()));
+        let handover = Arc::new(Handover::new(config.batch_max));
+        let (mailbox, asks) = sync_channel(config.mailbox_max);
+        let journal = Journal {
+            clock: clock.clone(),
+            store,
+            chains: Chains::restore(&skus),
+            fast: fast.clone(),
+            handover: handover.clone(),
+            publisher: Publisher::new(&config, events, counters.clone()),
+            counters: counters.clone(),
+            reserve_bytes: config.reserve_mb.saturating_mul(1 << 20),
+        };
+        show(&fast, &ledger, skus);
+        let owner = Owner {
+            config: config.clone(),
+            clock: clock.clone(),
+            ledger,
+            mailbox: asks,
+            fast: fast.clone(),
+            handover: handover.clone(),
+            counters: counters.clone(),
+            decided: Decisions::default(),
+        };
+        let poison = Arc::new(poison);
+        let threads = vec![
+            spawn("ledger-journal", &handover, &poison, || journal.run())?,
+            spawn("ledger-owner", &handover, &poison, || {
+                owner.run();
+                Ok(())
+            })?,
+        ];
+        let (closing, threads) = (AtomicBool::new(false), Mutex::new(threads));
+        let shared = Shared { config, clock, mailbox, closing, fast, readers, signer, counters, poison, threads };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Tells the terms of a product's SKUs and opens the stock of those that are new; the stock of others stays. The
+    /// counts are durable when they are answered.
+    ///
+    /// To be told of every product at the start and after each change: SKUs without terms are unknown to buyers.
+    /// Refused when a SKU or the product belongs to another product or merchant.
+    pub async fn define(&self, terms: ProductTerms) -> Result<Vec<(SkuId, StockCount)>, Refusal> {
+        Ok(self.ask(|reply| Ask::Define(Box::new(terms), reply)).await?.value)
+    }
+
+    /// Sets stock aside for a buyer for a while, all lines or none.
+    pub async fn hold(&self, request: HoldRequest) -> Result<Answered<Hold>, Refusal> {
+        let checked = self.check_hold(&request);
+        let (lines, key) = checked.inspect_err(|refusal| self.shared.counters.refused(refusal))?;
+        let fast = &self.shared.fast;
+        if let Some(sold_out) = fast.sold_out(&lines, self.shared.clock.now(), || Some(key)) {
+            bump(&self.shared.counters.holds.sold_out_fast);
+            // A path that never waits would keep its thread from others.
+            tokio::task::consume_budget().await;
+            return Err(sold_out);
+        }
+        let body = request.body();
+        let ask = HoldAsk {
+            sub: request.sub,
+            key: Key { id: key, body },
+            room: request.room,
+            show: request.show.map(Arc::from),
+            shown_as: request.shown_as.map(Arc::from),
+            lines,
+            seed: Seed::random(),
+        };
+        let by = Party::Buyer(ask.sub.clone());
+        let on_its_way = fast.on_its_way(key);
+        let asked = self.ask(|reply| Ask::Hold(Box::new(ask), on_its_way, reply)).await;
+        Ok(asked?.map(|view| view.hold(&by)))
+    }
+
+    fn check_hold(&self, request: &HoldRequest) -> Result<(Vec<crate::protocol::LineRequest>, KeyId), Refusal> {
+        let lines = request.lines_summed(&self.shared.config)?;
+        Ok((lines, KeyId::of(&request.sub, &request.key)?))
+    }
+
+    /// Makes a hold an order. By a merchant or admin it says that money was taken, and is never refused for time or
+    /// stock: then the order is `refund_due`.
+    pub async fn confirm(&self, by: Party, hold: HoldId, payment: Option<String>) -> Result<Answered<Order>, Refusal> {
+        checked_payment(payment.as_deref())?;
+        let payment: Option<Arc<str>> = payment.map(Arc::from);
+        let ask = |reply| Ask::Confirm { by: by.clone(), hold, payment: payment.clone(), reply };
+        Ok(self.ask_of_hold(&by, hold, ask).await?.map(|view| view.order(&by)))
+    }
+
+    /// Gives a hold's stock back at once.
+    pub async fn cancel(&self, by: Party, hold: HoldId) -> Result<Answered<Hold>, Refusal> {
+        let ask = |reply| Ask::Cancel { by: by.clone(), hold, reply };
+        Ok(self.ask_of_hold(&by, hold, ask).await?.map(|view| view.hold(&by)))
+    }
+
+    /// Gives a hold more time, once.
+    pub async fn extend(&self, by: Party, hold: HoldId) -> Result<Answered<Hold>, Refusal> {
+        let ask = |reply| Ask::Extend { by: by.clone(), hold, reply };
+        Ok(self.ask_of_hold(&by, hold, ask).await?.map(|view| view.hold(&by)))
+    }
+
+    /// Refunds lines of an order, or all that is left; `restock` puts the pieces back on sale. Only for the order's
+    /// merchant and admins.
+    pub async fn refund(
+        &self,
+        by: Party,
+        order: OrderId,
+        key: String,
+        lines: Option<Vec<RefundLine>>,
+        restock: bool,
+        reason: String,
+    ) -> Result<Answered<Order>, Refusal> {
+        checked_reason(&reason)?;
+        if lines.as_ref().is_some_and(|lines| lines.len() > self.shared.config.lines_per_hold_max) {
+            return Err(Refusal::malformed("lines", "too many lines"));
+        }
+        let body = refund_body(&order.to_string(), lines.as_deref(), restock, &reason);
+        let key = Key { id: KeyId::of(by.sub(), &key)?, body };
+        let ask = RefundAsk { by: by.clone(), order, key, lines, restock, reason: reason.into() };
+        let asked = self.ask_of_hold(&by, order, |reply| Ask::Refund(Box::new(ask.clone()), reply)).await;
+        Ok(asked?.map(|view| view.order(&by)))
+    }
+
+    /// Changes a SKU's stock. Only for its merchant and admins.
+    pub async fn adjust(
+        &self,
+        by: Party,
+        sku: &SkuId,
+        key: String,
+        change: StockChange,
+        reason: String,
+    ) -> Result<Answered<StockCount>, Refusal> {
+        checked_reason(&reason)?;
+        let change = change.checked()?;
+        let key = Key { id: KeyId::of(by.sub(), &key)?, body: adjust_body(sku, change, &reason) };
+        let ask = AdjustAsk { by, sku: sku.clone(), key, change, reason: reason.into() };
+        self.ask(|reply| Ask::Adjust(Box::new(ask), reply)).await
+    }
+
+    pub async fn hold_of(&self, by: Party, hold: HoldId) -> Result<Hold, Refusal> {
+        let view = self.read_hold(&by, hold).await?.ok_or(Refusal::UnknownHold)?;
+        Ok(view.hold(&by))
+    }
+
+    pub async fn order(&self, by: Party, order: OrderId) -> Result<Order, Refusal> {
+        let view = self.read_hold(&by, order).await?.filter(View::is_order).ok_or(Refusal::UnknownOrder)?;
+        Ok(view.order(&by))
+    }
+
+    /// The orders that `by` may see, the newest first, on from the order `after`.
+    pub async fn orders(&self, by: Party, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Refusal> {
+        if let Some(after) = after {
+            self.order(by.clone(), after).await?;
+        }
+        let newest = self.ask(|reply| Ask::NewestOrder(by.clone(), reply)).await?.value;
+        let of = match by {
+            Party::Buyer(_) => OrdersOf::Buyer,
+            Party::Merchant { .. } => OrdersOf::Merchant,
+            Party::Admin { .. } => OrdersOf::All,
+        };
+        let limit = limit.min(self.shared.config.page_max);
+        let views = self.shared.readers.read(move |reader| reader.orders(of, newest, after, limit)).await?;
+        Ok(views.iter().map(|view| view.order(&by)).collect())
+    }
+
+    /// The counts after the last committed entry.
+    pub fn count(&self, sku: &SkuId) -> Option<StockCount> {
+        self.shared.fast.count(sku)
+    }
+
+    /// Entries of a SKU's chain numbered above `after`, and the signed head.
+    pub async fn ledger(&self, sku: &SkuId, after: u64, limit: usize) -> Result<LedgerExport, Refusal> {
+        let head: Committed = self.shared.fast.committed(sku).ok_or(Refusal::UnknownSku)?;
+        let signed = SignedHead::new(&self.shared.signer, sku, &head, self.shared.clock.now());
+        let limit = limit.min(self.shared.config.page_max) as u64;
+        let entries = self.shared.readers.read(move |reader| page(reader, &head, after, limit)).await?;
+        Ok(LedgerExport { sku: sku.clone(), entries, head: signed })
+    }
+
+    /// A person's private messages numbered above `after`, in their order. Of a person's messages the last
+    /// `messages_kept_per_person` can be read.
+    pub async fn messages(&self, sub: &Sub, after: u64, limit: usize) -> Result<Vec<Private>, Refusal> {
+        let newest = self.ask(|reply| Ask::NewestMessage(sub.clone(), reply)).await?.value;
+        let limit = limit.min(self.shared.config.page_max);
+        let kept = self.shared.config.messages_kept_per_person;
+        self.shared.readers.read(move |reader| reader.messages(newest, after, limit, kept)).await
+    }
+
+    /// What heads of chains are signed with.
+    pub fn public_key(&self) -> PublicKey {
+        self.shared.signer.public_key()
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.read(self.shared.config.mailbox_max)
+    }
+
+    /// Takes holds: neither shutting down, nor after a failed commit, nor with a disk that is nearly full.
+    pub fn ready(&self) -> bool {
+        let low = self.shared.counters.disk_low.load(Relaxed);
+        !low && !self.shared.poison.is_poisoned() && !self.shared.closing.load(Relaxed)
+    }
+
+    /// Decides what was asked, commits it, and ends. Blocks until then. Other clones answer `busy` from now on.
+    pub fn shutdown(self) {
+        self.shared.closing.store(true, Relaxed);
+        self.shared.counters.mailbox.fetch_add(1, Relaxed);
+        // An owner that has ended already needs no word.
+        drop(self.shared.mailbox.send(Ask::Stop));
+        let threads = std::mem::take(&mut *self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            drop(thread.join());
+        }
+    }
+
+    async fn read_hold(&self, by: &Party, hold: HoldId) -> Result<Option<View>, Refusal> {
+        let view = self.shared.readers.read(move |reader| reader.hold(hold)).await?;
+        Ok(view.filter(|view| view.visible_to(by)))
+    }
+
+    /// Asks about one hold; one that is only in the store is brought to the owner first.
+    async fn ask_of_hold(&self, by: &Party, hold: HoldId, ask: impl Fn(Reply<View>) -> Ask) -> Outcome<View> {
+        let answer = self.ask(&ask).await;
+        if !matches!(answer, Err(Refusal::UnknownHold | Refusal::UnknownOrder)) {
+            return answer;
+        }
+        let read_at: UnixMs = self.shared.clock.now();
+        let Some(view) = self.read_hold(by, hold).await? else {
+            return answer;
+        };
+        self.send(Ask::Invite(Box::new(view), read_at))?;
+        self.ask(&ask).await
+    }
+
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<Outcome<T>>) -> Ask) -> Outcome<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(ask(reply))?;
+        // Without an answer the desk has ended; whether it was committed only the next start knows.
+        answer.await.unwrap_or(Err(Refusal::BUSY))
+    }
+
+    fn send(&self, ask: Ask) -> Result<(), Refusal> {
+        if self.shared.closing.load(Relaxed) {
+            return Err(Refusal::BUSY);
+        }
+        self.shared.counters.mailbox.fetch_add(1, Relaxed);
+        self.shared.mailbox.try_send(ask).map_err(|error| {
+            self.shared.counters.mailbox.fetch_sub(1, Relaxed);
+            if let TrySendError::Full(Ask::Hold(..)) = error {
+                bump(&self.shared.counters.holds.busy);
+            }
+            Refusal::BUSY
+        })
+    }
+}
+
+/// Reads the ledger out of its store.
+fn take_up(config: &Config, clock: &Clock, store: &mut dyn Store) -> Result<(Ledger, Vec<SkuRow>), Error> {
+    clock.not_before(store.newest()?);
+    let key_ms = i64::try_from(config.key_time().as_millis()).unwrap_or(i64::MAX);
+    let recent = UnixMs(clock.now().0.saturating_sub(key_ms));
+    let mut restorer = Restorer::new(config.clone(), recent);
+    store.load(recent, &mut restorer)?;
+    Ok(restorer.finish())
+}
+
+/// Shows callers what was taken up.
+fn show(fast: &Fast, ledger: &Ledger, skus: Vec<SkuRow>) {
+    for row in skus {
+        let (count, hash) = (row.head.count, row.head.hash);
+        fast.restored(&row.sku.sku, Committed { count, hash, row: row.head.row, marks: row.marks });
+    }
+    for key in ledger.hold_keys() {
+        fast.accepted(key);
+    }
+}
+
+/// Starts a thread of the ledger. Its failure or panic poisons the ledger; its end ends the other.
+fn spawn(
+    name: &str,
+    handover: &Arc<Handover>,
+    poison: &Arc<Poison>,
+    run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let (handover, poison) = (handover.clone(), poison.clone());
+    let body = move || {
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => poison.now(&failure),
+            Err(_) => poison.now(&"a bug was found"),
+        }
+        handover.close();
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(Error::Thread)
+}

@@ -1,0 +1,127 @@
+//! From the owner thread to the journal thread: while one batch is committed the next one fills.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    id::SkuId,
+    order::{Answered, hold::View, refusal::Refusal, tx::Tx},
+    protocol::StockCount,
+};
+
+pub type Outcome<T> = Result<Answered<T>, Refusal>;
+pub type Reply<T> = oneshot::Sender<Outcome<T>>;
+
+/// An answer that waits for the commit. Nobody may be there any more to hear it.
+#[derive(Debug)]
+pub enum Waiting {
+    View(Reply<View>, Outcome<View>),
+    Count(Reply<StockCount>, Outcome<StockCount>),
+    Counts(Reply<Vec<(SkuId, StockCount)>>, Outcome<Vec<(SkuId, StockCount)>>),
+    Tx(Reply<u64>, Outcome<u64>),
+}
+
+impl Waiting {
+    pub fn tell(self) {
+        match self {
+            Self::View(reply, outcome) => drop(reply.send(outcome)),
+            Self::Count(reply, outcome) => drop(reply.send(outcome)),
+            Self::Counts(reply, outcome) => drop(reply.send(outcome)),
+            Self::Tx(reply, outcome) => drop(reply.send(outcome)),
+        }
+    }
+}
+
+/// What was decided and is not committed yet.
+#[derive(Debug, Default)]
+pub struct Decisions {
+    pub txs: Vec<Tx>,
+    pub answers: Vec<Waiting>,
+}
+
+impl Decisions {
+    pub fn is_empty(&self) -> bool {
+        self.txs.is_empty() && self.answers.is_empty()
+    }
+
+    fn append(&mut self, more: &mut Self) {
+        self.txs.append(&mut more.txs);
+        self.answers.append(&mut more.answers);
+    }
+
+    fn len(&self) -> usize {
+        self.txs.len().max(self.answers.len())
+    }
+}
+
+/// What the journal found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    Batch,
+    /// Nothing within the time it waited.
+    Nothing,
+    /// Nothing, and nothing will come.
+    Closed,
+}
+
+#[derive(Debug)]
+pub struct Handover {
+    slot: Mutex<Slot>,
+    filled: Condvar,
+    taken: Condvar,
+    batch_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    next: Decisions,
+    closed: bool,
+}
+
+impl Handover {
+    pub fn new(batch_max: usize) -> Self {
+        Self { slot: Mutex::default(), filled: Condvar::new(), taken: Condvar::new(), batch_max }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to the next batch, waiting while it is full. `false`: the journal has ended.
+    pub fn put(&self, decisions: &mut Decisions) -> bool {
+        let full = |slot: &mut Slot| slot.next.len() >= self.batch_max && !slot.closed;
+        let mut slot = self.taken.wait_while(self.slot(), full).unwrap_or_else(PoisonError::into_inner);
+        if slot.closed {
+            return false;
+        }
+        slot.next.append(decisions);
+        drop(slot);
+        self.filled.notify_one();
+        true
+    }
+
+    /// Takes the next batch into `empty`, waiting for it up to `wait`.
+    pub fn take(&self, empty: &mut Decisions, wait: Duration) -> Taken {
+        let none = |slot: &mut Slot| slot.next.is_empty() && !slot.closed;
+        let waited = self.filled.wait_timeout_while(self.slot(), wait, none);
+        let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if slot.next.is_empty() {
+            return if slot.closed { Taken::Closed } else { Taken::Nothing };
+        }
+        std::mem::swap(&mut slot.next, empty);
+        drop(slot);
+        self.taken.notify_one();
+        Taken::Batch
+    }
+
+    /// One side has ended: the journal takes what is left, the owner puts nothing more.
+    pub fn close(&self) {
+        self.slot().closed = true;
+        self.filled.notify_all();
+        self.taken.notify_all();
+    }
+}

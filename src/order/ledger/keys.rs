@@ -1,0 +1,66 @@
+//! Idempotency keys that were accepted, and what each was answered.
+
+use std::collections::VecDeque;
+
+use crate::{
+    clock::UnixMs,
+    id::HoldId,
+    order::{
+        refusal::Refusal,
+        request::{Key, KeyId},
+        split_map::SplitMap,
+    },
+    protocol::StockCount,
+};
+
+/// What an accepted key was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    Hold(HoldId),
+    /// The order, and what was refunded of each line after it.
+    Refund(HoldId, Box<[u32]>),
+    Adjust(StockCount),
+}
+
+#[derive(Debug)]
+pub struct Keys {
+    known: SplitMap<KeyId, ([u8; 16], Known)>,
+    by_age: VecDeque<(UnixMs, KeyId)>,
+}
+
+impl Keys {
+    pub fn new(expected: usize) -> Self {
+        Self { known: SplitMap::with_capacity(expected), by_age: VecDeque::with_capacity(expected) }
+    }
+
+    /// What the key was answered before. Refused when it came with another body then.
+    pub fn recall(&self, key: Key) -> Result<Option<&Known>, Refusal> {
+        match self.known.get(&key.id) {
+            None => Ok(None),
+            Some((body, known)) if *body == key.body => Ok(Some(known)),
+            Some(_) => Err(Refusal::KeyReused),
+        }
+    }
+
+    /// Keys are remembered in the order of their acceptance.
+    pub fn remember(&mut self, key: Key, known: Known, at: UnixMs) {
+        self.known.insert(key.id, (key.body, known));
+        self.by_age.push_back((at, key.id));
+    }
+
+    /// Forgets one key accepted at or before `until`.
+    pub fn forget_one(&mut self, until: UnixMs) -> Option<(KeyId, Known)> {
+        self.by_age.front().filter(|(at, _)| *at <= until)?;
+        let (_, id) = self.by_age.pop_front()?;
+        let (_, known) = self.known.remove(&id).expect("a key in the queue is known");
+        Some((id, known))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_age.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&KeyId, &Known)> {
+        self.known.iter().map(|(id, (_, known))| (id, known))
+    }
+}

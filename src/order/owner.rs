@@ -1,0 +1,260 @@
+//! The owner thread: drains what waits, decides each command in order, and hands the decisions to the journal.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering::Relaxed,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock::{Clock, UnixMs},
+    id::{HoldId, SkuId, Sub},
+    order::{
+        Answered,
+        config::Config,
+        fast::{Fast, OnItsWay},
+        handover::{Decisions, Handover, Outcome, Reply, Waiting},
+        hold::View,
+        ledger::{Decided, Ledger},
+        refusal::Refusal,
+        request::{AdjustAsk, HoldAsk, Party, ProductTerms, RefundAsk},
+        stats::{Counters, bump},
+        tx::Tx,
+    },
+    protocol::StockCount,
+};
+
+/// Commands decided before the next look at the clock.
+const ROUND_MAX: usize = 256;
+/// Keys forgotten in a round.
+const FORGET_MAX: usize = 1_024;
+/// A hold expires at most this long after its time.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What waits for the owner.
+#[derive(Debug)]
+pub enum Ask {
+    Define(Box<ProductTerms>, Reply<Vec<(SkuId, StockCount)>>),
+    Hold(Box<HoldAsk>, OnItsWay, Reply<View>),
+    Confirm {
+        by: Party,
+        hold: HoldId,
+        payment: Option<Arc<str>>,
+        reply: Reply<View>,
+    },
+    Cancel {
+        by: Party,
+        hold: HoldId,
+        reply: Reply<View>,
+    },
+    Extend {
+        by: Party,
+        hold: HoldId,
+        reply: Reply<View>,
+    },
+    Refund(Box<RefundAsk>, Reply<View>),
+    Adjust(Box<AdjustAsk>, Reply<StockCount>),
+    /// A closed hold as it was read from the store at a time.
+    Invite(Box<View>, UnixMs),
+    NewestMessage(Sub, Reply<u64>),
+    NewestOrder(Party, Reply<u64>),
+    Stop,
+}
+
+pub struct Owner {
+    pub config: Config,
+    pub clock: Clock,
+    pub ledger: Ledger,
+    pub mailbox: Receiver<Ask>,
+    pub fast: Arc<Fast>,
+    pub handover: Arc<Handover>,
+    pub counters: Arc<Counters>,
+    pub decided: Decisions,
+}
+
+impl Owner {
+    /// Until it is stopped, every handle is gone, or the journal has ended.
+    pub fn run(mut self) {
+        let mut asks = Vec::with_capacity(ROUND_MAX);
+        let mut stopped = false;
+        while !stopped {
+            match self.mailbox.recv_timeout(self.wait()) {
+                Ok(first) => asks.push(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => stopped = true,
+            }
+            asks.extend(self.mailbox.try_iter().take(ROUND_MAX - asks.len()));
+            self.counters.mailbox.fetch_sub(asks.len(), Relaxed);
+            stopped |= self.round(&mut asks);
+        }
+        while self.drain(&mut asks) {}
+        self.handover.close();
+    }
+
+    /// After a stop: what was sent before is still decided.
+    fn drain(&mut self, asks: &mut Vec<Ask>) -> bool {
+        asks.extend(self.mailbox.try_iter().take(ROUND_MAX));
+        let more = !asks.is_empty();
+        self.counters.mailbox.fetch_sub(asks.len(), Relaxed);
+        self.round(asks);
+        more
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.clock.now();
+        match self.ledger.earliest_due() {
+            Some(due) if due <= now => Duration::ZERO,
+            _ => TICK,
+        }
+    }
+
+    /// Decides what was drained. `true`: it is time to stop.
+    fn round(&mut self, asks: &mut Vec<Ask>) -> bool {
+        let now = self.clock.now();
+        let mut stop = false;
+        self.ledger.close(self.counters.disk_low.load(Relaxed));
+        self.expire(now);
+        for ask in asks.drain(..) {
+            stop |= matches!(ask, Ask::Stop);
+            self.decide(ask, now);
+        }
+        for key in self.ledger.forget(now, FORGET_MAX) {
+            self.fast.forgotten(key);
+        }
+        self.ledger.check();
+        self.counters.open_holds.store(self.ledger.open_holds(), Relaxed);
+        if !self.decided.is_empty() {
+            stop |= !self.handover.put(&mut self.decided);
+        }
+        stop
+    }
+
+    fn expire(&mut self, now: UnixMs) {
+        for _ in 0..self.config.expire_max {
+            let Some(expired) = self.ledger.expire_next(now) else { break };
+            bump(&self.counters.steps.expired);
+            self.record(expired.tx);
+        }
+    }
+
+    fn decide(&mut self, ask: Ask, now: UnixMs) {
+        match ask {
+            Ask::Define(terms, reply) => self.define(&terms, reply, now),
+            Ask::Hold(ask, on_its_way, reply) => self.hold(&ask, on_its_way, reply, now),
+            Ask::Confirm { by, hold, payment, reply } => {
+                let decided = self.ledger.confirm(&by, hold, payment, now);
+                self.count_confirm(&decided);
+                let outcome = self.settle(decided);
+                self.decided.answers.push(Waiting::View(reply, outcome));
+            }
+            Ask::Cancel { by, hold, reply } => {
+                let decided = self.ledger.cancel(&by, hold, now);
+                let outcome = self.settle_counted(decided, |counters| &counters.steps.cancelled);
+                self.decided.answers.push(Waiting::View(reply, outcome));
+            }
+            Ask::Extend { by, hold, reply } => {
+                let decided = self.ledger.extend(&by, hold, now);
+                let outcome = self.settle_counted(decided, |counters| &counters.steps.extended);
+                self.decided.answers.push(Waiting::View(reply, outcome));
+            }
+            Ask::Refund(ask, reply) => {
+                let decided = self.ledger.refund(&ask, now);
+                let outcome = self.settle_counted(decided, |counters| &counters.steps.refunded);
+                self.decided.answers.push(Waiting::View(reply, outcome));
+            }
+            Ask::Adjust(ask, reply) => self.adjust(&ask, reply, now),
+            Ask::Invite(view, read_at) => self.ledger.invite(*view, read_at, now),
+            Ask::NewestMessage(sub, reply) => {
+                let newest = Answered { value: self.ledger.newest_message(&sub), replayed: false };
+                self.decided.answers.push(Waiting::Tx(reply, Ok(newest)));
+            }
+            Ask::NewestOrder(by, reply) => {
+                let newest = Answered { value: self.ledger.newest_order(&by), replayed: false };
+                self.decided.answers.push(Waiting::Tx(reply, Ok(newest)));
+            }
+            Ask::Stop => {}
+        }
+    }
+
+    fn define(&mut self, terms: &ProductTerms, reply: Reply<Vec<(SkuId, StockCount)>>, now: UnixMs) {
+        let decided = self.ledger.define(terms, now);
+        if decided.is_ok() {
+            for (sku, _) in &terms.skus {
+                if let Some(book) = self.ledger.books().find(sku) {
+                    self.fast.defined(sku, book.terms.clone(), book.count.available);
+                }
+            }
+        }
+        let outcome = self.settle(decided);
+        self.decided.answers.push(Waiting::Counts(reply, outcome));
+    }
+
+    /// A refusal is told at once: it changed nothing. An answer waits for the commit.
+    fn hold(&mut self, ask: &HoldAsk, on_its_way: OnItsWay, reply: Reply<View>, now: UnixMs) {
+        match self.ledger.hold(ask, now) {
+            Ok(decided) => {
+                let holds = &self.counters.holds;
+                bump(if decided.replayed { &holds.replayed } else { &holds.accepted });
+                if decided.tx.is_some() {
+                    self.fast.accepted(ask.key.id);
+                }
+                let outcome = self.settle(Ok(decided));
+                self.decided.answers.push(Waiting::View(reply, outcome));
+            }
+            Err(refusal) => {
+                self.counters.refused(&refusal);
+                drop(reply.send(Err(refusal)));
+            }
+        }
+        drop(on_its_way);
+    }
+
+    fn adjust(&mut self, ask: &AdjustAsk, reply: Reply<StockCount>, now: UnixMs) {
+        let full = self.counters.events_waiting.load(Relaxed) >= self.config.events_waiting_max;
+        let decided = if full { Err(Refusal::BUSY) } else { self.ledger.adjust(ask, now) };
+        let outcome = self.settle_counted(decided, |counters| &counters.steps.adjusted);
+        self.decided.answers.push(Waiting::Count(reply, outcome));
+    }
+
+    fn count_confirm(&self, decided: &Result<Decided<View>, Refusal>) {
+        let steps = &self.counters.steps;
+        match decided {
+            Ok(decided) if decided.replayed => {}
+            Ok(decided) if decided.answer.standing.state == crate::order::hold::State::RefundDue => {
+                tracing::warn!(order = %decided.answer.held.id, "paid after its stock was gone: a refund is due");
+                bump(&steps.refund_due);
+            }
+            Ok(_) => bump(&steps.confirmed),
+            Err(_) => {}
+        }
+    }
+
+    fn settle_counted<T>(
+        &mut self,
+        decided: Result<Decided<T>, Refusal>,
+        counter: impl FnOnce(&Counters) -> &std::sync::atomic::AtomicU64,
+    ) -> Outcome<T> {
+        if decided.as_ref().is_ok_and(|decided| !decided.replayed) {
+            bump(counter(&self.counters));
+        }
+        self.settle(decided)
+    }
+
+    fn settle<T>(&mut self, decided: Result<Decided<T>, Refusal>) -> Outcome<T> {
+        let decided = decided?;
+        self.record(decided.tx);
+        Ok(Answered { value: decided.answer, replayed: decided.replayed })
+    }
+
+    /// Tells callers what is available now, and keeps the transaction for the next commit.
+    fn record(&mut self, tx: Option<Tx>) {
+        let Some(tx) = tx else { return };
+        for entry in &tx.entries {
+            self.fast.decided(&entry.sku, entry.count.available);
+        }
+        self.decided.txs.push(tx);
+    }
+}

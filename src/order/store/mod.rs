@@ -1,0 +1,158 @@
+//! Where the ledger is kept.
+//!
+//! A store commits batches of transactions, each batch whole or not at all and durable when `commit` returns, and gives
+//! back what the ledger needs to go on. It decides nothing. Whatever keeps to `contract.rs` can stand here.
+
+#[cfg(test)]
+pub mod contract;
+mod sqlite;
+
+pub use self::sqlite::Sqlite;
+use crate::{
+    clock::UnixMs,
+    id::{HoldId, OrderId, Sub},
+    order::{
+        entry::{Digest, EntryRecord},
+        hold::{Held, Standing, View},
+        ledger::Known,
+        request::Key,
+        tx::{OpenedSku, Tx},
+    },
+    protocol::{Private, StockCount},
+};
+
+/// What a store could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the ledger {path} is in use by another process")]
+    InUse { path: String },
+    #[error("the ledger {path} has version {found}; this program knows versions up to {known}")]
+    Newer { path: String, found: i64, known: i64 },
+    #[error("the ledger {path} is damaged: {what}")]
+    Damaged { path: String, what: String },
+    #[error("SQLite {found} is too old; {needed} or newer is needed")]
+    OldSqlite { found: String, needed: &'static str },
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{path}: {error}")]
+    Io { path: String, error: std::io::Error },
+    /// For stores that tests make fail.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// An entry's place in its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// Entries of all SKUs are numbered together from 1.
+    pub row: u64,
+    /// The row of the entry before it in its chain; 0 is none.
+    pub row_before: u64,
+    pub holder: Option<Digest>,
+    pub prev: Digest,
+    pub hash: Digest,
+}
+
+/// The end of a SKU's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub sku_no: u32,
+    pub count: StockCount,
+    pub stock: u64,
+    pub row: u64,
+    pub at: UnixMs,
+    pub hash: Digest,
+}
+
+/// Transactions to commit together.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    pub txs: &'a [Tx],
+    /// One for each entry of the transactions, in their order.
+    pub seals: &'a [Seal],
+    /// The new heads of the SKUs that the entries touch, one for each.
+    pub heads: &'a [Head],
+}
+
+/// A SKU as it was kept.
+#[derive(Debug)]
+pub struct SkuRow {
+    pub sku: OpenedSku,
+    pub head: Head,
+    /// Rows of the entries `MARK_EVERY`, `2 * MARK_EVERY`, ... of its chain.
+    pub marks: Vec<u64>,
+}
+
+/// Each so many entries of a chain a row is marked, so that a page of it can be found without an index.
+pub const MARK_EVERY: u64 = 128;
+
+/// A hold as it was kept.
+#[derive(Debug)]
+pub struct HoldRow {
+    pub held: Held,
+    pub standing: Standing,
+    /// The number of the private message that told of its making.
+    pub n: u64,
+    pub key: Key,
+}
+
+/// Takes in what a store has kept: persons first, then SKUs by number, then holds and later steps by transaction.
+pub trait Restore {
+    fn person(&mut self, no: u64, sub: Sub);
+    fn sku(&mut self, row: SkuRow);
+    fn hold(&mut self, row: HoldRow);
+    /// A private message to a person, about transaction `tx`.
+    fn message(&mut self, person: u64, tx: u64, n: u64);
+    /// A key that is not a hold's.
+    fn key(&mut self, key: Key, known: Known, at: UnixMs);
+    /// The last transaction and its time.
+    fn last(&mut self, tx: u64, at: UnixMs);
+}
+
+/// A ledger's durable half. It is used by one thread.
+pub trait Store: Send {
+    /// The time of the last transaction; 0 when there is none.
+    fn newest(&mut self) -> Result<UnixMs, Failure>;
+
+    /// Gives back all that counts, and of what is over only what was made after `recent`.
+    fn load(&mut self, recent: UnixMs, restore: &mut dyn Restore) -> Result<(), Failure>;
+
+    /// Makes a batch durable. After a failure nothing may be asked of the store again.
+    fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure>;
+
+    /// The secret from which the signing key is made; random when there was none.
+    fn signing_seed(&mut self) -> Result<[u8; 32], Failure>;
+
+    /// Another way in, for reading what is committed.
+    fn reader(&self) -> Result<Box<dyn Reader>, Failure>;
+
+    /// Called between commits: `idle` when there was nothing to do for a while.
+    fn tidy(&mut self, idle: bool) -> Result<(), Failure>;
+
+    /// Free bytes where the store grows, when that is known.
+    fn free_bytes(&self) -> Option<u64>;
+}
+
+/// Whose orders are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrdersOf {
+    Buyer,
+    Merchant,
+    All,
+}
+
+/// Reads what is committed. Lists start from a transaction or row that the ledger names and follow the links back.
+pub trait Reader: Send {
+    fn hold(&mut self, id: HoldId) -> Result<Option<View>, Failure>;
+
+    /// Orders, the newest first: from transaction `newest` back, or on from the order `after`.
+    fn orders(&mut self, of: OrdersOf, newest: u64, after: Option<OrderId>, limit: usize)
+    -> Result<Vec<View>, Failure>;
+
+    /// Private messages numbered above `after`, in their order: the first `limit` of the last `kept`. `newest` is
+    /// the transaction of the newest.
+    fn messages(&mut self, newest: u64, after: u64, limit: usize, kept: usize) -> Result<Vec<Private>, Failure>;
+
+    /// Entries numbered above `after` up to `last`, whose row is `row`.
+    fn entries(&mut self, row: u64, last: u64, after: u64) -> Result<Vec<EntryRecord>, Failure>;
+}

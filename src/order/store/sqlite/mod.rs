@@ -1,0 +1,161 @@
+//! The ledger in one SQLite file, written by one connection.
+
+mod commit;
+mod load;
+mod read;
+mod rows;
+mod schema;
+
+use std::{
+    ffi::CString,
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use self::{load::version_number, read::SqliteReader};
+use crate::{
+    clock::UnixMs,
+    order::store::{Batch, Failure, Reader, Restore, Store},
+};
+
+/// Older ones can lose a commit when a checkpoint runs beside it.
+const SQLITE_NEEDED: &str = "3.51.3";
+/// A write-ahead log of more pages than this (64 MiB) is moved into the file between two commits.
+const WAL_PAGES_MAX: i64 = 16_384;
+/// How often the size of the write-ahead log is looked at, in commits.
+const LOOK_EVERY: u32 = 64;
+
+pub struct Sqlite {
+    db: Connection,
+    path: PathBuf,
+    commits_since_look: u32,
+    /// Held while the store is open, so that a file has one owner.
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Opens the ledger file at `path`, made new when there is none. Refused while another process has it open, and
+    /// when a newer program wrote it.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let found = rusqlite::version();
+        if version_number(found) < version_number(SQLITE_NEEDED) {
+            return Err(Failure::OldSqlite { found: found.to_owned(), needed: SQLITE_NEEDED });
+        }
+        let lock = lock(path)?;
+        private_file(path).map_err(|error| io(path, error))?;
+        let mut db = Connection::open(path)?;
+        db.execute_batch(
+            "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
+             PRAGMA cache_size = -65536",
+        )?;
+        let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(Failure::Damaged { path: path.display().to_string(), what: format!("journal mode {mode}") });
+        }
+        schema::prepare(&mut db, path, schema::STEPS)?;
+        sync_folder(path).map_err(|error| io(path, error))?;
+        db.set_prepared_statement_cache_capacity(32);
+        Ok(Self { db, path: path.to_owned(), commits_since_look: 0, _lock: lock })
+    }
+
+    fn wal_pages(&self) -> Result<i64, Failure> {
+        Ok(self.db.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?)
+    }
+
+    /// Moves the write-ahead log into the file. A full disk only puts it off: the log still has every commit.
+    fn checkpoint(&mut self) -> Result<(), Failure> {
+        match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::DiskFull => {
+                tracing::warn!(path = %self.path.display(), "no room to move the write-ahead log into the ledger file");
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+fn io(path: &Path, error: std::io::Error) -> Failure {
+    Failure::Io { path: path.display().to_string(), error }
+}
+
+fn lock(path: &Path) -> Result<File, Failure> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name);
+    let file = file.map_err(|error| io(Path::new(&name), error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::InUse { path: path.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(io(Path::new(&name), error)),
+    }
+}
+
+/// The file has people and a signing secret in it: nobody else may read it.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map(drop)
+}
+
+/// A new file survives a power cut only when its folder does too.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+impl Store for Sqlite {
+    fn newest(&mut self) -> Result<UnixMs, Failure> {
+        Ok(load::last(&self.db)?.1)
+    }
+
+    fn load(&mut self, recent: UnixMs, restore: &mut dyn Restore) -> Result<(), Failure> {
+        let path = || self.path.display().to_string();
+        load::load(&self.db, recent, restore).map_err(|error| match error {
+            rusqlite::Error::FromSqlConversionFailure(_, _, what) => {
+                Failure::Damaged { path: path(), what: what.to_string() }
+            }
+            other => other.into(),
+        })
+    }
+
+    fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
+        Ok(commit::commit(&mut self.db, batch)?)
+    }
+
+    fn signing_seed(&mut self) -> Result<[u8; 32], Failure> {
+        let known = "SELECT seed FROM signing_key ORDER BY no DESC LIMIT 1";
+        if let Some(seed) = self.db.query_row(known, [], |row| rows::bytes(row, 0)).optional()? {
+            return Ok(seed);
+        }
+        let seed: [u8; 32] = rand::random();
+        self.db.execute("INSERT INTO signing_key(seed) VALUES(?1)", [seed])?;
+        Ok(seed)
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>, Failure> {
+        Ok(Box::new(SqliteReader::open(&self.path)?))
+    }
+
+    fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
+        self.commits_since_look += 1;
+        if !idle && self.commits_since_look < LOOK_EVERY {
+            return Ok(());
+        }
+        self.commits_since_look = 0;
+        let pages = self.wal_pages()?;
+        if pages > WAL_PAGES_MAX || (idle && pages > 0) { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = CString::new(folder.as_os_str().as_bytes()).ok()?;
+        let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `folder` is a C string and `found` has room for what is written when 0 is returned.
+        let found = unsafe { (libc::statvfs(folder.as_ptr(), found.as_mut_ptr()) == 0).then(|| found.assume_init()) }?;
+        Some(found.f_bavail as u64 * found.f_frsize as u64)
+    }
+}

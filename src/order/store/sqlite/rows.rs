@@ -1,0 +1,154 @@
+//! Values between rows and memory.
+
+use std::sync::Arc;
+
+use rusqlite::{Row, types::Type};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::UnixMs,
+    id::{Currency, HoldId, Money, ProductId, SkuId},
+    order::{
+        hold::{Held, Placed, Standing, State},
+        request::{Key, KeyId},
+    },
+    protocol::HoldLine,
+};
+
+/// One line of a hold: SKU, product, quantity, price in the hold's currency.
+#[derive(Serialize, Deserialize)]
+struct LineRow<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>, #[serde(borrow)] std::borrow::Cow<'a, str>, u32, i64);
+
+pub fn lines_text(lines: &[HoldLine]) -> String {
+    let row = |line: &HoldLine| {
+        let (sku, product) = (line.sku.as_str().to_owned(), line.product.as_str().to_owned());
+        LineRow(sku.into(), product.into(), line.quantity, line.price.amount)
+    };
+    serde_json::to_string(&lines.iter().map(row).collect::<Vec<_>>()).expect("lines are JSON")
+}
+
+pub fn refunded_text(refunded: &[u32]) -> String {
+    serde_json::to_string(refunded).expect("numbers are JSON")
+}
+
+/// A column that does not hold what it must: the file is damaged.
+pub fn damaged(column: usize, what: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, Box::new(what))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub &'static str);
+
+/// A text column as one of our types.
+pub fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    row.get_ref(column)?.as_str()?.parse().map_err(|error| damaged(column, error))
+}
+
+/// As [`parsed`], of a column that may be empty.
+pub fn parsed_if<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    row.get_ref(column)?.as_str_or_null()?.map(str::parse).transpose().map_err(|error| damaged(column, error))
+}
+
+pub fn shared_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Arc<str>>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?.map(Arc::from))
+}
+
+pub fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
+    let blob = row.get_ref(column)?.as_blob()?;
+    blob.try_into().map_err(|error| damaged(column, error))
+}
+
+pub fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|error| damaged(column, error))
+}
+
+pub fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMs> {
+    row.get(column).map(UnixMs)
+}
+
+pub fn refunded(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<[u32]>> {
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| damaged(column, error))
+}
+
+/// What [`hold`] and [`standing`] read; `person` is joined.
+pub const HOLD_COLUMNS: &str = "hold.tx, hold.id, hold.person, person.sub, hold.merchant, hold.room, hold.show, \
+     hold.shown_as, hold.lines, hold.total, hold.currency, hold.made_at, hold.held_until, hold.nonce, hold.state, \
+     hold.expires_at, hold.order_tx, hold.order_at, hold.payment, hold.refunded, hold.n, hold.key, hold.key_body, \
+     hold.message_before";
+const STATE: usize = 14;
+const N: usize = 20;
+
+pub fn hold(row: &Row<'_>) -> rusqlite::Result<Held> {
+    let currency: Currency = parsed(row, 10)?;
+    Ok(Held {
+        tx: number(row, 0)?,
+        id: HoldId::from_bytes(bytes(row, 1)?),
+        person: number(row, 2)?,
+        sub: parsed(row, 3)?,
+        merchant: parsed(row, 4)?,
+        room: parsed_if(row, 5)?,
+        show: shared_text(row, 6)?,
+        shown_as: shared_text(row, 7)?,
+        lines: lines(row, 8, currency)?,
+        total: Money { amount: row.get(9)?, currency },
+        made_at: time(row, 11)?,
+        held_until: time(row, 12)?,
+        nonce: bytes(row, 13)?,
+    })
+}
+
+fn lines(row: &Row<'_>, column: usize, currency: Currency) -> rusqlite::Result<Box<[HoldLine]>> {
+    let text = row.get_ref(column)?.as_str()?;
+    let lines: Vec<LineRow<'_>> = serde_json::from_str(text).map_err(|error| damaged(column, error))?;
+    let line = |LineRow(sku, product, quantity, amount): LineRow<'_>| {
+        let sku: SkuId = sku.parse().map_err(|error| damaged(column, error))?;
+        let product: ProductId = product.parse().map_err(|error| damaged(column, error))?;
+        Ok(HoldLine { sku, product, quantity, price: Money { amount, currency } })
+    };
+    lines.into_iter().map(line).collect()
+}
+
+pub fn state(row: &Row<'_>) -> rusqlite::Result<State> {
+    State::parse(row.get_ref(STATE)?.as_str()?).ok_or_else(|| damaged(STATE, Unreadable("no such state of a hold")))
+}
+
+pub fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
+    let order_tx: Option<i64> = row.get(STATE + 2)?;
+    let placed = match order_tx {
+        None => None,
+        Some(_) => Some(Arc::new(Placed {
+            tx: number(row, STATE + 2)?,
+            at: time(row, STATE + 3)?,
+            payment: shared_text(row, STATE + 4)?,
+            refunded: refunded(row, STATE + 5)?,
+        })),
+    };
+    Ok(Standing { state: state(row)?, expires_at: time(row, STATE + 1)?, placed })
+}
+
+/// The number of the message that told of the hold's making.
+pub fn first_message(row: &Row<'_>) -> rusqlite::Result<u64> {
+    number(row, N)
+}
+
+pub fn hold_key(row: &Row<'_>) -> rusqlite::Result<Key> {
+    key(row, N + 1)
+}
+
+/// The transaction of the message to the same person before the one about the hold's making.
+pub fn message_before(row: &Row<'_>) -> rusqlite::Result<u64> {
+    number(row, N + 3)
+}
+
+/// A key in two columns.
+pub fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<Key> {
+    Ok(Key { id: KeyId(bytes(row, column)?), body: bytes(row, column + 1)? })
+}
