@@ -62,13 +62,22 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
 
     let desk = open_desk(&config, clock.clone(), desk_events).await?;
     let catalogue = Catalogue::open(&config.store.path.join("catalogue.db"))?;
-    Shop::define_all(&catalogue, &desk).await.map_err(|fault| anyhow!("the catalogue does not fit the ledger: {}", fault.message))?;
-    let media = Media::start(config.media.clone(), media_events)
-        .with_context(|| format!("media cannot listen on {} (--media-listen or media.listen moves it)", config.media.listen))?;
+    Shop::define_all(&catalogue, &desk)
+        .await
+        .map_err(|fault| anyhow!("the catalogue does not fit the ledger: {}", fault.message))?;
+    let media = Media::start(config.media.clone(), media_events).with_context(|| {
+        format!("media cannot listen on {} (--media-listen or media.listen moves it)", config.media.listen)
+    })?;
 
     let outside = Outside {
-        media_time: Box::new({ let media = media.clone(); move |room| media.media_time(room) }),
-        stock: Box::new({ let desk = desk.clone(); move |sku| desk.stock(sku) }),
+        media_time: Box::new({
+            let media = media.clone();
+            move |room| media.media_time(room)
+        }),
+        stock: Box::new({
+            let desk = desk.clone();
+            move |sku| desk.stock(sku)
+        }),
         shown: room_events,
     };
     let tape = Tape::start(config.tape.clone())?;
@@ -119,7 +128,8 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
 /// Opening reads the whole checkpoint and the tail: not on a runtime's worker.
 async fn open_desk(config: &Config, clock: Clock, events: mpsc::Sender<order::Event>) -> anyhow::Result<Desk> {
     let (path, order) = (config.store.path.join("ledger.db"), config.order.clone());
-    std::fs::create_dir_all(&config.store.path).with_context(|| format!("store.path {}", config.store.path.display()))?;
+    std::fs::create_dir_all(&config.store.path)
+        .with_context(|| format!("store.path {}", config.store.path.display()))?;
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<Desk> {
         let store = order::store::Sqlite::open(&path)?;
         Ok(Desk::open(order, clock, Box::new(store), events)?)

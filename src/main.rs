@@ -15,7 +15,12 @@ use maishou::{
 };
 
 #[derive(Parser)]
-#[command(name = "maishou", version, about = "Maishou (买手): a live-commerce streaming server", arg_required_else_help = true)]
+#[command(
+    name = "maishou",
+    version,
+    about = "Maishou (买手): a live-commerce streaming server",
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -180,4 +185,3 @@ fn token(
     };
     Ok(Keyring::new(&config.auth.secret, "").sign(&claims))
 }
-

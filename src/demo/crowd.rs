@@ -73,7 +73,8 @@ async fn act(viewer: &Viewer, show: &Show) -> Result<(), Error> {
 
 /// Buys one of the product in hand; one in five thinks better of it.
 async fn buy(viewer: &Viewer) -> Result<(), Error> {
-    let wanted = viewer.view().pinned.as_ref().and_then(|p| p.product.skus.choose(&mut rand::rng()).map(|s| s.id.clone()));
+    let wanted =
+        viewer.view().pinned.as_ref().and_then(|p| p.product.skus.choose(&mut rand::rng()).map(|s| s.id.clone()));
     let Some(sku) = wanted else { return Ok(()) };
     let key = uuid::Uuid::now_v7().to_string();
     let held = viewer.hold_one(&sku, 1, &key).await?;

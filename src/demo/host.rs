@@ -26,7 +26,12 @@ pub(super) struct Host {
 
 impl Host {
     /// Goes live and begins to explain.
-    pub(super) async fn start(keyring: &Keyring, server: &Server, show: &Show, stop: CancellationToken) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        keyring: &Keyring,
+        server: &Server,
+        show: &Show,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let token = seed::token(keyring, &show.room.id, Role::Anchor, &seed::anchor(), &show.room.anchor_name);
         let clip = Clip::parse(
             Bytes::from_static(include_bytes!("../../config/demo/clip.ivf")),
@@ -36,7 +41,8 @@ impl Host {
         let anchor = Anchor::publish(server, &show.room.id, &token, clip.clone(), &Config::default()).await?;
         let viewer = Viewer::join(server, &show.room.id, &token, &Config::default()).await?;
 
-        let broadcaster = Broadcaster { server: server.clone(), show: show.clone(), token, clip, viewer: viewer.clone() };
+        let broadcaster =
+            Broadcaster { server: server.clone(), show: show.clone(), token, clip, viewer: viewer.clone() };
         let broadcast = tokio::spawn(broadcaster.run(anchor, stop.clone()));
         let talk = tokio::spawn(explain(viewer, show.clone(), stop));
         Ok(Self { broadcast, talk })

@@ -40,7 +40,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let show = seed::show();
     let stop = CancellationToken::new();
     let room = seed::plant(&running.shop.keyring, &server, &show).await.context("the demo's room")?;
-    let host = host::Host::start(&running.shop.keyring, &server, &show, stop.clone()).await.context("the demo's anchor")?;
+    let host =
+        host::Host::start(&running.shop.keyring, &server, &show, stop.clone()).await.context("the demo's anchor")?;
     let crowd = match options.crowd {
         true => Some(crowd::Crowd::start(&running.shop.keyring, &server, &show, stop.clone()).await?),
         false => None,
@@ -123,8 +124,16 @@ macro_rules! pictures {
 
 fn assets() -> Vec<Asset> {
     pictures![
-        "headphones.svg", "jacket.svg", "lipstick.svg", "pan.svg", "scarf.svg", "shirt.svg", "sneakers.svg", "tea.svg",
-        "teapot.svg", "tote.svg",
+        "headphones.svg",
+        "jacket.svg",
+        "lipstick.svg",
+        "pan.svg",
+        "scarf.svg",
+        "shirt.svg",
+        "sneakers.svg",
+        "tea.svg",
+        "teapot.svg",
+        "tote.svg",
     ]
 }
 

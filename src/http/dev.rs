@@ -26,7 +26,12 @@ pub(super) struct TokenBody {
 }
 
 /// `{room, role, user}` -> `{token}`, to a loopback peer, Host and Origin only. The anchor is always the room's own.
-pub(super) async fn token(State(app): State<App>, peer: Peer, headers: HeaderMap, Json(body): Json<TokenBody>) -> Answer {
+pub(super) async fn token(
+    State(app): State<App>,
+    peer: Peer,
+    headers: HeaderMap,
+    Json(body): Json<TokenBody>,
+) -> Answer {
     let named = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let host_is_near = named(header::HOST).is_some_and(is_loopback);
     let origin_is_near = named(header::ORIGIN).is_none_or(|o| o.split_once("://").is_some_and(|(_, h)| is_loopback(h)));

@@ -85,7 +85,9 @@ pub fn finish(mut response: Response, request_id: &str) -> Response {
         None => match response.status() {
             StatusCode::NOT_FOUND if is_bare(&response) => Fault::new(ErrorCode::NotFound, "no such address"),
             StatusCode::METHOD_NOT_ALLOWED => Fault::new(ErrorCode::MethodNotAllowed, "not this method here"),
-            StatusCode::BAD_REQUEST if is_bare(&response) => Fault::new(ErrorCode::Malformed, "the address is malformed"),
+            StatusCode::BAD_REQUEST if is_bare(&response) => {
+                Fault::new(ErrorCode::Malformed, "the address is malformed")
+            }
             _ => return response,
         },
     };

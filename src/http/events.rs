@@ -2,7 +2,10 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use axum::{
@@ -16,8 +19,9 @@ use futures_util::stream;
 use serde::Deserialize;
 
 use super::{
-    Answer, App, Peer, query,
+    Answer, App, Peer,
     extract::{Ids, bearer},
+    query,
 };
 use crate::{
     id::RoomId,
@@ -43,7 +47,9 @@ pub(super) async fn events(
     let token = token.ok_or_else(|| Fault::new(ErrorCode::Unauthorized, "this needs a token"))?;
     let person = app.shop.person(&token)?;
     let Some(place) = app.shop.limits.connect(peer.0.ip()) else {
-        return Err(Fault::new(ErrorCode::RateLimited, "too many connections of one address").retry_after(5_000).into());
+        return Err(Fault::new(ErrorCode::RateLimited, "too many connections of one address")
+            .retry_after(5_000)
+            .into());
     };
     let last = headers.get("last-event-id").and_then(|v| v.to_str().ok());
     let listener = Listener::enter(&app.shop, &person, &room, last, Some(place)).await?;

@@ -9,9 +9,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Answer, App, ok, query,
+    Answer, App,
     extract::{Bearer, IdempotencyKey, Ids, Json, MaybeBearer},
+    ok,
     orders::replayed,
+    query,
 };
 use crate::{
     id::{ProductId, SkuId},
@@ -66,7 +68,12 @@ pub(super) struct LedgerQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn ledger(State(app): State<App>, MaybeBearer(person): MaybeBearer, Ids(sku): Ids<SkuId>, uri: Uri) -> Answer {
+pub(super) async fn ledger(
+    State(app): State<App>,
+    MaybeBearer(person): MaybeBearer,
+    Ids(sku): Ids<SkuId>,
+    uri: Uri,
+) -> Answer {
     let asked: LedgerQuery = query(&uri)?;
     let limit = asked.limit.unwrap_or(LEDGER_PAGE_MAX).clamp(1, LEDGER_PAGE_MAX);
     Ok(ok(&app.shop.ledger(person.as_ref(), &sku, asked.after, limit).await?))

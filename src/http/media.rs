@@ -74,7 +74,8 @@ pub(super) async fn patch(
 ) -> Answer {
     extract::require_type(&headers, FRAGMENT)?;
     let body = extract::read(request, app.config.body_bytes_max).await?;
-    let fragment = std::str::from_utf8(&body).map_err(|_| Fault::new(ErrorCode::BadOffer, "the fragment is not text"))?;
+    let fragment =
+        std::str::from_utf8(&body).map_err(|_| Fault::new(ErrorCode::BadOffer, "the fragment is not text"))?;
     match headers.get(header::IF_MATCH) {
         None => return Err(Fault::new(ErrorCode::PreconditionRequired, "PATCH needs If-Match").into()),
         Some(tag) if tag == "*" => {

@@ -20,7 +20,8 @@ pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Answe
     if !app.demo {
         let token = bearer(&headers)?.ok_or_else(|| Fault::new(ErrorCode::Unauthorized, "metrics need a token"))?;
         let scraper = !app.metrics.token.is_empty()
-            && aws_lc_rs::constant_time::verify_slices_are_equal(token.as_bytes(), app.metrics.token.as_bytes()).is_ok();
+            && aws_lc_rs::constant_time::verify_slices_are_equal(token.as_bytes(), app.metrics.token.as_bytes())
+                .is_ok();
         if !scraper {
             app.shop.person(token)?.may_operate()?;
         }
@@ -43,7 +44,8 @@ fn text(app: &App) -> Response {
 fn connections(app: &App, page: &mut Page) {
     let fanout = app.fanout.stats();
     let streams = app.streams.load(Ordering::Relaxed);
-    let kinds = [("plain", fanout.plain), ("tls", fanout.tls), ("sse", streams), ("channel", app.channels.len() as u64)];
+    let kinds =
+        [("plain", fanout.plain), ("tls", fanout.tls), ("sse", streams), ("channel", app.channels.len() as u64)];
     page.gauges("maishou_connections", "Open sessions, by what carries them.", "transport", kinds);
     page.counter("maishou_deliveries_total", "Frames given to viewers' sockets.", fanout.deliveries);
     page.counter("maishou_bytes_out_total", "Bytes written to sockets, without TLS's own.", fanout.bytes_out);
@@ -63,14 +65,26 @@ fn connections(app: &App, page: &mut Page) {
 fn rooms(app: &App, page: &mut Page) {
     let rooms = app.shop.rooms.list();
     page.gauge("maishou_rooms", "Rooms of this server.", rooms.len() as f64);
-    page.gauge("maishou_rooms_live", "Rooms whose video arrives.", rooms.iter().filter(|r| r.brief().live).count() as f64);
+    page.gauge(
+        "maishou_rooms_live",
+        "Rooms whose video arrives.",
+        rooms.iter().filter(|r| r.brief().live).count() as f64,
+    );
     let sum = |count: fn(&crate::room::Stats) -> &std::sync::atomic::AtomicU64| {
         rooms.iter().map(|r| count(r.stats()).load(Ordering::Relaxed)).sum::<u64>()
     };
     page.counter("maishou_events_total", "Events logged, shown or left out.", sum(|s| &s.events));
-    page.counter("maishou_comments_left_out_total", "Comments that sampling did not show.", sum(|s| &s.comments_left_out));
+    page.counter(
+        "maishou_comments_left_out_total",
+        "Comments that sampling did not show.",
+        sum(|s| &s.comments_left_out),
+    );
     page.counter("maishou_frames_total", "Frames encoded.", sum(|s| &s.frames));
-    page.counter("maishou_demand_dropped_total", "Demand lines that a busy room left off its tape.", sum(|s| &s.demand_dropped));
+    page.counter(
+        "maishou_demand_dropped_total",
+        "Demand lines that a busy room left off its tape.",
+        sum(|s| &s.demand_dropped),
+    );
     let viewers = rooms.iter().map(|r| r.audience().tally().viewers).sum::<u64>();
     page.gauge("maishou_viewers", "Persons in the audience, simulated ones not counted.", viewers as f64);
     let waiting = rooms.iter().map(|r| r.mailbox_len()).sum::<usize>();
@@ -81,30 +95,53 @@ fn orders(app: &App, page: &mut Page) {
     let desk = app.shop.desk.stats();
     page.counters("maishou_holds_total", "Holds asked for, by outcome.", "outcome", hold_outcomes(&desk.holds));
     let steps = [
-        ("confirmed", desk.steps.confirmed), ("refund_due", desk.steps.refund_due), ("cancelled", desk.steps.cancelled),
-        ("extended", desk.steps.extended), ("expired", desk.steps.expired), ("refunded", desk.steps.refunded),
+        ("confirmed", desk.steps.confirmed),
+        ("refund_due", desk.steps.refund_due),
+        ("cancelled", desk.steps.cancelled),
+        ("extended", desk.steps.extended),
+        ("expired", desk.steps.expired),
+        ("refunded", desk.steps.refunded),
         ("adjusted", desk.steps.adjusted),
     ];
     page.counters("maishou_order_steps_total", "What became of holds, orders and stock.", "step", steps);
     page.gauge("maishou_holds_open", "Holds that wait for payment.", desk.open_holds as f64);
     let queues = [("mailbox", desk.mailbox as u64), ("events", desk.events_waiting as u64)];
     page.gauges("maishou_desk_queue", "Commands waiting for the owner, events waiting to be routed.", "queue", queues);
-    page.counter("maishou_desk_events_left_out_total", "Events that were not told because too many waited.", desk.events_left_out);
-    page.gauge("maishou_disk_low", "1 when free disk is below the reserve and holds are refused.", f64::from(u8::from(desk.disk_low)));
+    page.counter(
+        "maishou_desk_events_left_out_total",
+        "Events that were not told because too many waited.",
+        desk.events_left_out,
+    );
+    page.gauge(
+        "maishou_disk_low",
+        "1 when free disk is below the reserve and holds are refused.",
+        f64::from(u8::from(desk.disk_low)),
+    );
     page.counter("maishou_commits_total", "Transactions of the journal.", desk.commit_us.count);
     let us = |us: u64| us as f64 / 1e6;
     let quantiles = [("0.5", us(desk.commit_us.p50)), ("0.99", us(desk.commit_us.p99)), ("1", us(desk.commit_us.max))];
     let quantiles = quantiles.map(|(q, value)| gauge(Some(("quantile", q.to_owned())), value));
-    page.family("maishou_commit_seconds", "How long a commit took, over the server's life.", MetricType::GAUGE, quantiles);
+    page.family(
+        "maishou_commit_seconds",
+        "How long a commit took, over the server's life.",
+        MetricType::GAUGE,
+        quantiles,
+    );
 }
 
 /// Holds asked for, by how they ended.
 pub(super) fn hold_outcomes(holds: &crate::order::stats::HoldOutcomes) -> [(&'static str, u64); 10] {
     [
-        ("accepted", holds.accepted), ("replayed", holds.replayed), ("sold_out", holds.sold_out),
-        ("sold_out_fast", holds.sold_out_fast), ("limit_reached", holds.limit_reached),
-        ("price_changed", holds.price_changed), ("not_started", holds.not_started), ("key_reused", holds.key_reused),
-        ("busy", holds.busy), ("invalid", holds.invalid),
+        ("accepted", holds.accepted),
+        ("replayed", holds.replayed),
+        ("sold_out", holds.sold_out),
+        ("sold_out_fast", holds.sold_out_fast),
+        ("limit_reached", holds.limit_reached),
+        ("price_changed", holds.price_changed),
+        ("not_started", holds.not_started),
+        ("key_reused", holds.key_reused),
+        ("busy", holds.busy),
+        ("invalid", holds.invalid),
     ]
 }
 
@@ -114,7 +151,12 @@ fn media(app: &App, page: &mut Page) {
     let ways = |inward: u64, outward: u64| [("in", inward), ("out", outward)];
     page.counters("maishou_rtp_packets_total", "RTP packets.", "way", ways(media.packets_in, media.packets_out));
     page.counters("maishou_rtp_bytes_total", "Bytes of RTP.", "way", ways(media.bytes_in, media.bytes_out));
-    page.counters("maishou_media_drops_total", "Datagrams, packets and messages that went no further.", "reason", media.dropped.iter().map(|(r, c)| (*r, *c)));
+    page.counters(
+        "maishou_media_drops_total",
+        "Datagrams, packets and messages that went no further.",
+        "reason",
+        media.dropped.iter().map(|(r, c)| (*r, *c)),
+    );
     page.counter("maishou_keyframe_requests_total", "PLIs sent to publishers.", media.pli_sent);
     page.counter("maishou_nacks_total", "Packets that viewers asked for again.", media.nack_in);
     page.counter("maishou_retransmissions_total", "Packets sent again.", media.rtx_out);
@@ -146,12 +188,24 @@ impl Page {
         self.family(name, help, MetricType::GAUGE, [gauge(None, value)]);
     }
 
-    fn counters(&mut self, name: &str, help: &str, label: &str, values: impl IntoIterator<Item = (impl Into<String>, u64)>) {
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (impl Into<String>, u64)>,
+    ) {
         let metrics = values.into_iter().map(|(of, value)| counter(Some((label, of.into())), value));
         self.family(name, help, MetricType::COUNTER, metrics);
     }
 
-    fn gauges(&mut self, name: &str, help: &str, label: &str, values: impl IntoIterator<Item = (impl Into<String>, u64)>) {
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (impl Into<String>, u64)>,
+    ) {
         let metrics = values.into_iter().map(|(of, value)| gauge(Some((label, of.into())), value as f64));
         self.family(name, help, MetricType::GAUGE, metrics);
     }

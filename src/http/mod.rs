@@ -33,7 +33,11 @@ pub use extract::Peer;
 pub use pages::Asset;
 pub use server::{Server, ServerError, Serving};
 
-use crate::{fanout::Fanout, protocol::Fault, session::{Channels, Shop}};
+use crate::{
+    fanout::Fanout,
+    protocol::Fault,
+    session::{Channels, Shop},
+};
 use error::Problem;
 
 /// Settings of the HTTP listener.
@@ -124,9 +128,15 @@ pub fn router(app: App) -> Router {
         .route("/v1/keys", get(goods::keys))
         .route("/v1/me/messages", get(orders::messages))
         .route("/whip/{room}", post(media::whip).get(media::nothing).options(media::options))
-        .route("/whip/{room}/{session}", delete(media::end).patch(media::patch).get(media::nothing).options(media::options))
+        .route(
+            "/whip/{room}/{session}",
+            delete(media::end).patch(media::patch).get(media::nothing).options(media::options),
+        )
         .route("/whep/{room}", post(media::whep).get(media::nothing).options(media::options))
-        .route("/whep/{room}/{session}", delete(media::end).patch(media::patch).get(media::nothing).options(media::options));
+        .route(
+            "/whep/{room}/{session}",
+            delete(media::end).patch(media::patch).get(media::nothing).options(media::options),
+        );
     if app.demo {
         router = router.route("/v1/dev/token", post(dev::token));
     }
@@ -186,9 +196,9 @@ impl App {
     /// Whether a page of this origin may use the server: its own pages, and those that `http.origins` names.
     fn allows(&self, origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
         let Ok(origin) = origin.to_str() else { return false };
-        let own = host.and_then(|h| h.to_str().ok()).is_some_and(|host| {
-            origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
-        });
+        let own = host
+            .and_then(|h| h.to_str().ok())
+            .is_some_and(|host| origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host)));
         own || self.config.origins.iter().any(|o| o == "*" || o.eq_ignore_ascii_case(origin))
     }
 }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Answer, App, json as answer, ok, query,
+    Answer, App,
     extract::{self, Bearer, IdempotencyKey, Ids, Json},
+    json as answer, ok, query,
 };
 use crate::{
     id::{HoldId, OrderId, SkuId},
@@ -115,7 +116,9 @@ pub(super) async fn refund(
     Ids(order): Ids<OrderId>,
     Json(body): Json<RefundBody>,
 ) -> Answer {
-    let lines = body.lines.map(|lines| lines.into_iter().map(|l| order::RefundLine { sku: l.sku, quantity: l.quantity }).collect());
+    let lines = body
+        .lines
+        .map(|lines| lines.into_iter().map(|l| order::RefundLine { sku: l.sku, quantity: l.quantity }).collect());
     let refunded = app.shop.refund(&person, order, key, lines, body.restock, &body.reason).await?;
     Ok(replayed(StatusCode::OK, refunded.replayed, &json!({ "order": refunded.value })))
 }

@@ -30,11 +30,41 @@ macro_rules! assets {
 
 /// Every file of `src/web`; a test compares this with the folder.
 static ASSETS: &[Asset] = assets![
-    "errors.js", "favicon.svg", "fold.js", "format.js", "index.html", "index.js", "maishou.js", "metronome.js",
-    "notice.js", "ops.html", "ops.js", "pages.css", "peer.js", "publish.js", "session.js", "spark.js", "stock.js",
-    "studio-broadcast.js", "studio-goods.js", "studio-source.js", "studio-talk.js", "studio.css", "studio.html",
-    "studio.js", "style.css", "transport.js", "viewer-goods.js", "viewer-orders.js", "viewer-sheet.js",
-    "viewer-talk.js", "viewer.css", "viewer.html", "viewer.js", "watch.js", "words.js",
+    "errors.js",
+    "favicon.svg",
+    "fold.js",
+    "format.js",
+    "index.html",
+    "index.js",
+    "maishou.js",
+    "metronome.js",
+    "notice.js",
+    "ops.html",
+    "ops.js",
+    "pages.css",
+    "peer.js",
+    "publish.js",
+    "session.js",
+    "spark.js",
+    "stock.js",
+    "studio-broadcast.js",
+    "studio-goods.js",
+    "studio-source.js",
+    "studio-talk.js",
+    "studio.css",
+    "studio.html",
+    "studio.js",
+    "style.css",
+    "transport.js",
+    "viewer-goods.js",
+    "viewer-orders.js",
+    "viewer-sheet.js",
+    "viewer-talk.js",
+    "viewer.css",
+    "viewer.html",
+    "viewer.js",
+    "watch.js",
+    "words.js",
 ];
 
 /// Pages run our own scripts and styles only. Pictures of products may come over https from the shop.
@@ -52,7 +82,12 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// Whatever else has an address: files of the pages and of the demo.
-pub(super) async fn asset(State(app): State<App>, method: Method, OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
+pub(super) async fn asset(
+    State(app): State<App>,
+    method: Method,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Response {
     let found = ASSETS.iter().chain(app.assets.iter()).find(|a| a.path == uri.path());
     match found {
         Some(asset) if method == Method::GET || method == Method::HEAD => send(asset, &headers),

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Answer, App, json as answer, ok,
+    Answer, App,
     extract::{Bearer, Ids, Json},
+    json as answer, ok,
 };
 use crate::{
     id::{ProductId, RoomId},

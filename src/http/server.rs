@@ -169,6 +169,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServerError> {
-    let wrong = |e: rustls_pki_types::pem::Error| ServerError::Tls { key: "tls_key", why: format!("{}: {e}", path.display()) };
+    let wrong =
+        |e: rustls_pki_types::pem::Error| ServerError::Tls { key: "tls_key", why: format!("{}: {e}", path.display()) };
     PrivateKeyDer::from_pem_file(path).map_err(wrong)
 }

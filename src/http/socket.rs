@@ -12,10 +12,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, debug};
 
-use super::{
-    Answer, App, Peer,
-    extract::Ids,
-};
+use super::{Answer, App, Peer, extract::Ids};
 use crate::{
     fanout::{Fanout, Socket},
     id::RoomId,
@@ -23,7 +20,12 @@ use crate::{
     session::Live,
 };
 
-pub(super) async fn upgrade(State(app): State<App>, peer: Peer, Ids(room): Ids<RoomId>, mut request: Request) -> Answer {
+pub(super) async fn upgrade(
+    State(app): State<App>,
+    peer: Peer,
+    Ids(room): Ids<RoomId>,
+    mut request: Request,
+) -> Answer {
     let headers = request.headers();
     let accept = handshake(headers)?;
     if let Some(origin) = headers.get(header::ORIGIN)
@@ -33,7 +35,9 @@ pub(super) async fn upgrade(State(app): State<App>, peer: Peer, Ids(room): Ids<R
     }
     let room = app.shop.room(&room)?;
     let Some(place) = app.shop.limits.connect(peer.0.ip()) else {
-        return Err(Fault::new(ErrorCode::RateLimited, "too many connections of one address").retry_after(5_000).into());
+        return Err(Fault::new(ErrorCode::RateLimited, "too many connections of one address")
+            .retry_after(5_000)
+            .into());
     };
     let upgraded = request.extensions_mut().remove::<OnUpgrade>();
     let upgraded = upgraded.ok_or_else(|| Fault::new(ErrorCode::Malformed, "this connection cannot be upgraded"))?;

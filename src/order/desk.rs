@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::{Clock, UnixMs},
-    id::{HoldId, OrderId, SkuId, Sub},
+    id::{HoldId, MerchantId, OrderId, SkuId, Sub},
     order::{
         Answered,
         chain::{Chains, Committed},
@@ -262,6 +262,17 @@ impl Desk {
     /// The counts after the last committed entry.
     pub fn count(&self, sku: &SkuId) -> Option<StockCount> {
         self.shared.fast.count(sku)
+    }
+
+    /// The last committed counts of a SKU, and the hash (hex) of the entry they stand at.
+    pub fn stock(&self, sku: &SkuId) -> Option<(StockCount, String)> {
+        let committed = self.shared.fast.committed(sku)?;
+        Some((committed.count, committed.hash.to_string()))
+    }
+
+    /// Whose goods a SKU is, as its terms stand now.
+    pub fn merchant_of(&self, sku: &SkuId) -> Option<MerchantId> {
+        self.shared.fast.merchant(sku)
     }
 
     /// Entries of a SKU's chain numbered above `after`, and the signed head.

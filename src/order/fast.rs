@@ -14,7 +14,7 @@ use dashmap::DashMap;
 
 use crate::{
     clock::UnixMs,
-    id::SkuId,
+    id::{MerchantId, SkuId},
     order::{
         chain::{Committed, Grown},
         entry::Digest,
@@ -63,6 +63,10 @@ impl Fast {
     pub fn count(&self, sku: &SkuId) -> Option<StockCount> {
         let count = self.face(sku)?.committed().count;
         (count.entry > 0).then_some(count)
+    }
+
+    pub fn merchant(&self, sku: &SkuId) -> Option<MerchantId> {
+        Some(self.face(sku)?.terms.load_full()?.merchant.clone())
     }
 
     pub fn committed(&self, sku: &SkuId) -> Option<Committed> {

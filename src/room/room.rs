@@ -5,9 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use crate::{
     clock::UnixMs,
     id::{SkuId, Who},
-    protocol::{
-        Body, Class, ErrorCode, Event, Fault, Moderation, PinnedComment, Product, Role, StockCount, Track,
-    },
+    protocol::{Body, Class, ErrorCode, Event, Fault, Moderation, PinnedComment, Product, Role, StockCount, Track},
     room::{sampler::Sampler, state::State, text},
 };
 
@@ -42,14 +40,36 @@ pub enum Command {
     SetShelf(Vec<Product>),
     /// The catalogue has a new version of a product that may be on the shelf.
     ProductChanged(Box<Product>),
-    Pin { product: crate::id::ProductId, explain_seconds: Option<u32> },
+    Pin {
+        product: crate::id::ProductId,
+        explain_seconds: Option<u32>,
+    },
     Unpin,
-    Comment { author: Author, text: String },
+    Comment {
+        author: Author,
+        text: String,
+    },
     Moderate(Moderation),
-    Media { live: bool, tracks: Vec<Track> },
-    Stock { sku: SkuId, count: StockCount, hash: String },
-    Adjusted { sku: SkuId, delta: i64, reason: String, entry: u64 },
-    Sold { sku: SkuId, quantity: u32, buyer: Option<String> },
+    Media {
+        live: bool,
+        tracks: Vec<Track>,
+    },
+    Stock {
+        sku: SkuId,
+        count: StockCount,
+        hash: String,
+    },
+    Adjusted {
+        sku: SkuId,
+        delta: i64,
+        reason: String,
+        entry: u64,
+    },
+    Sold {
+        sku: SkuId,
+        quantity: u32,
+        buyer: Option<String>,
+    },
 }
 
 impl Command {

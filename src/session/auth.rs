@@ -51,7 +51,8 @@ impl Keyring {
         // The end is checked below against our own clock, to the millisecond.
         validation.validate_exp = false;
         let read = |key| jsonwebtoken::decode::<Claims>(token, key, &validation);
-        let claims = self.0.verify.iter().find_map(|key| read(key).ok()).ok_or_else(|| refused("the token is not valid"))?;
+        let claims =
+            self.0.verify.iter().find_map(|key| read(key).ok()).ok_or_else(|| refused("the token is not valid"))?;
         let claims = claims.claims;
         if claims.exp.saturating_mul(1_000) <= now.0 {
             return Err(refused("the token has ended"));

@@ -5,10 +5,7 @@ use crate::{
     order::{Answered, HoldRequest, LedgerExport, Party, RefundLine},
     protocol::{Fault, Hold, LineRequest, Order, Role, RoomScope},
     room::Demand,
-    session::{
-        Payment, Person, Shop,
-        shop::checked_key,
-    },
+    session::{Payment, Person, Shop, shop::checked_key},
 };
 
 const PAYMENT_LEN_MAX: usize = 200;
@@ -57,7 +54,12 @@ impl Shop {
     }
 
     /// Confirms: by a merchant or admin always, by the buyer in the sandbox only.
-    pub async fn confirm(&self, person: &Person, hold: HoldId, payment: Option<String>) -> Result<Answered<Order>, Fault> {
+    pub async fn confirm(
+        &self,
+        person: &Person,
+        hold: HoldId,
+        payment: Option<String>,
+    ) -> Result<Answered<Order>, Fault> {
         if payment.as_ref().is_some_and(|p| p.len() > PAYMENT_LEN_MAX || p.chars().any(char::is_control)) {
             return Err(Fault::malformed("payment", format!("payment has at most {PAYMENT_LEN_MAX} bytes")));
         }

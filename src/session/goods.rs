@@ -53,7 +53,12 @@ pub struct Stocked {
 }
 
 impl ProductBody {
-    fn checked(self, id: ProductId, merchant: MerchantId, skus_max: usize) -> Result<(Product, Vec<(SkuId, u64)>), Fault> {
+    fn checked(
+        self,
+        id: ProductId,
+        merchant: MerchantId,
+        skus_max: usize,
+    ) -> Result<(Product, Vec<(SkuId, u64)>), Fault> {
         let title = checked_text("title", &self.title, TITLE_CHARS_MAX)?;
         if !(0..=PRICE_MAX).contains(&self.price.amount) {
             return Err(Fault::malformed("price", format!("a price is 0 to {PRICE_MAX} minor units")));
@@ -73,7 +78,11 @@ impl ProductBody {
             if sku.stock > STOCK_MAX {
                 return Err(Fault::malformed("stock", format!("stock is at most {STOCK_MAX}")));
             }
-            let title = if sku.title.trim().is_empty() { String::new() } else { checked_text("skus", &sku.title, TITLE_CHARS_MAX)? };
+            let title = if sku.title.trim().is_empty() {
+                String::new()
+            } else {
+                checked_text("skus", &sku.title, TITLE_CHARS_MAX)?
+            };
             opening.push((sku.id.clone(), sku.stock));
             skus.push(ProductSku { id: sku.id, title });
         }

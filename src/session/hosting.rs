@@ -6,10 +6,7 @@ use crate::{
     id::{MerchantId, ProductId, RoomId, Sub},
     protocol::{ErrorCode, Event, Fault, Moderation, Power, Product, Snapshot},
     room::{Command, Demand, Handle, LIKES_PER_COMMAND_MAX, RoomFacts, Seat},
-    session::{
-        Person, Shop,
-        shop::checked_text,
-    },
+    session::{Person, Shop, shop::checked_text},
 };
 
 /// Merchants whose products one room may shelve.

@@ -156,9 +156,11 @@ impl Live {
 
     fn renew(&mut self, token: &str) {
         let Some(joined) = &mut self.joined else { return };
-        let renewed = self.shop.person(token).ok().filter(|p| {
-            p.sub() == joined.person.sub() && p.may_enter(&self.room.facts().id).is_ok()
-        });
+        let renewed = self
+            .shop
+            .person(token)
+            .ok()
+            .filter(|p| p.sub() == joined.person.sub() && p.may_enter(&self.room.facts().id).is_ok());
         match renewed {
             Some(person) => {
                 self.shop.presence.renew(joined.connection, person.ends_at());
@@ -285,4 +287,3 @@ impl Shop {
         }
     }
 }
-

@@ -73,7 +73,9 @@ pub(super) fn checked_text(param: &'static str, text: &str, chars_max: usize) ->
     let fits = (1..=chars_max).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     match fits {
         true => Ok(text.to_owned()),
-        false => Err(Fault::malformed(param, format!("{param} has 1 to {chars_max} characters and no control characters"))),
+        false => {
+            Err(Fault::malformed(param, format!("{param} has 1 to {chars_max} characters and no control characters")))
+        }
     }
 }
 

@@ -61,10 +61,10 @@ impl Listener {
         let (outbox, out) = mpsc::channel(OUTBOX_MAX);
         let who = person.who(room);
         let limit = shop.limits.config().connections_per_person;
-        let connection = shop
-            .presence
-            .add(Outlet::Queue(outbox), person.sub(), room, &who, person.ends_at(), limit)
-            .ok_or_else(|| Fault::new(ErrorCode::RateLimited, "too many connections of one person").retry_after(5_000))?;
+        let connection =
+            shop.presence.add(Outlet::Queue(outbox), person.sub(), room, &who, person.ends_at(), limit).ok_or_else(
+                || Fault::new(ErrorCode::RateLimited, "too many connections of one person").retry_after(5_000),
+            )?;
         let sim = person.claims().sim;
         let seat = handle.enter(&who, person.author(handle.facts()).role, sim);
         handle.note(shop.clock.now(), &who, Demand::Join { sim });

@@ -83,9 +83,10 @@ impl Shop {
 fn media_fault(error: media::Error) -> Fault {
     match error {
         media::Error::BadOffer(why) => Fault { param: Some("sdp".into()), ..Fault::new(ErrorCode::BadOffer, why) },
-        media::Error::NoCommonCodec => {
-            Fault { param: Some("sdp".into()), ..Fault::new(ErrorCode::BadOffer, "no codec that both sides can do: VP8 or H.264, and Opus") }
-        }
+        media::Error::NoCommonCodec => Fault {
+            param: Some("sdp".into()),
+            ..Fault::new(ErrorCode::BadOffer, "no codec that both sides can do: VP8 or H.264, and Opus")
+        },
         media::Error::TooLarge => Fault::new(ErrorCode::TooLarge, "the offer is too large"),
         media::Error::Full => Fault::new(ErrorCode::Busy, "no room for more peers").retry_after(5_000),
         media::Error::Unknown => Fault::not_found("session"),

@@ -25,15 +25,25 @@ pub enum Line {
         show: Option<UnixMs>,
     },
     /// The second: the state that the events of this segment are folded into.
-    Snapshot { state: Box<State> },
+    Snapshot {
+        state: Box<State>,
+    },
     /// What was told to the room. `left_out`: sampling did not show it.
     Event {
         event: Event,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         left_out: bool,
     },
-    Tally { at: UnixMs, viewers: u64, likes: u64 },
-    Demand { at: UnixMs, who: Who, demand: Demand },
+    Tally {
+        at: UnixMs,
+        viewers: u64,
+        likes: u64,
+    },
+    Demand {
+        at: UnixMs,
+        who: Who,
+        demand: Demand,
+    },
 }
 
 /// What people wanted of a room.

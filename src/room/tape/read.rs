@@ -104,8 +104,7 @@ impl LinesIn<'_> {
             return Ok(None);
         }
         self.number += 1;
-        let unreadable =
-            |why: String| Error::Unreadable { path: self.path.to_owned(), line: self.number, why };
+        let unreadable = |why: String| Error::Unreadable { path: self.path.to_owned(), line: self.number, why };
         let version: VersionOnly = serde_json::from_slice(&text).map_err(|e| unreadable(e.to_string()))?;
         if version.v > VERSION {
             return Err(Error::Newer { path: self.path.to_owned(), found: version.v, known: VERSION });

@@ -53,9 +53,8 @@ pub(super) fn spawn(config: Arc<Config>, mut inbox: mpsc::Receiver<Request>) -> 
         let mut batch = Vec::new();
         loop {
             let wait = FLUSH_EVERY.saturating_sub(writer.flushed_at.elapsed());
-            let taken = clock.block_on(async {
-                tokio::time::timeout(wait, inbox.recv_many(&mut batch, BATCH_MAX)).await
-            });
+            let taken =
+                clock.block_on(async { tokio::time::timeout(wait, inbox.recv_many(&mut batch, BATCH_MAX)).await });
             for request in batch.drain(..) {
                 writer.take(request);
             }
