@@ -142,8 +142,8 @@ impl Running {
     pub async fn drain(self) {
         self.ready.store(false, Ordering::Relaxed);
         info!(connections = self.shop.presence.len(), "draining");
-        let (stopped, ()) = tokio::join!(self.serving.stop(), self.fanout.drain(self.drain));
-        let () = stopped;
+        self.shop.presence.say_goodbye(self.drain);
+        tokio::join!(self.serving.stop(), self.fanout.drain(self.drain));
         let media = self.shop.media.clone();
         let _ = tokio::task::spawn_blocking(move || media.shutdown()).await;
         for route in &self.routing {
