@@ -14,16 +14,17 @@ use crate::support::{
 /// The clip is fourteen seconds long, at 25 pictures a second.
 const MORE_THAN_THE_CLIP: u64 = 14 * 25 + 25;
 
-struct Demo {
+/// A running demo and the addresses that it printed.
+pub struct Demo {
     process: Process,
-    viewer: String,
-    studio: String,
-    ops: String,
+    pub viewer: String,
+    pub studio: String,
+    pub ops: String,
     temporary: Scratch,
 }
 
 impl Demo {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let folder = Scratch::new("demo");
         let temporary = Scratch::new("demo-tmp");
         let env = [("TMPDIR".to_owned(), temporary.path().display().to_string())];
