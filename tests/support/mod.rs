@@ -7,6 +7,7 @@
 pub mod chrome;
 pub mod devtools;
 pub mod page;
+pub mod process;
 pub mod rest;
 pub mod scratch;
 pub mod server;

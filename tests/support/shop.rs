@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::server::Server;
+use super::{
+    server::Server,
+    wait::{DEADLINE, poll},
+};
 
 /// A room, its anchor and two products: a scarf in two colours and the last five bags.
 #[derive(Clone)]
@@ -46,12 +49,16 @@ impl Shop {
         server.rest().get(&format!("/v1/rooms/{}", self.room)).send().await.ok()
     }
 
-    /// `available`, `held` and `sold` of a SKU now.
-    pub async fn stock(&self, server: &Server, sku: &str) -> [u64; 3] {
-        let snapshot = self.snapshot(server).await;
-        let stock = snapshot["stock"].get(sku).or(snapshot["snapshot"]["stock"].get(sku)).cloned();
-        let stock = stock.unwrap_or_else(|| panic!("{sku} in {snapshot}"));
-        ["available", "held", "sold"].map(|count| stock[count].as_u64().unwrap_or_else(|| panic!("{count} in {stock}")))
+    /// Waits until the room shows these counts, `available`, `held` and `sold`; a room hears of stock in steps.
+    pub async fn stock_becomes(&self, server: &Server, sku: &str, expected: [u64; 3]) {
+        let mut last = Value::Null;
+        let came = poll(DEADLINE, async || {
+            last = self.snapshot(server).await["stock"][sku].clone();
+            let counts = ["available", "held", "sold"].map(|count| last[count].as_u64());
+            (counts == expected.map(Some)).then_some(())
+        })
+        .await;
+        assert!(came.is_some(), "{sku} did not become {expected:?}: {last}");
     }
 
     /// The orders of one buyer, as she sees them.
@@ -59,6 +66,13 @@ impl Shop {
         let token = self.viewer_token(server, sub);
         let orders = server.rest().get("/v1/orders").token(&token).send().await.ok();
         orders["orders"].as_array().unwrap_or_else(|| panic!("orders in {orders}")).clone()
+    }
+
+    /// The types of all ledger entries of a SKU, in order, behind its opening: `held`, `confirmed`, ...
+    pub async fn ledger(&self, server: &Server, sku: &str) -> Vec<String> {
+        let ledger = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1000")).send().await.ok();
+        let entries = ledger["entries"].as_array().unwrap_or_else(|| panic!("entries in {ledger}"));
+        entries.iter().skip(1).filter_map(|entry| entry["type"].as_str()).map(str::to_owned).collect()
     }
 
     pub async fn start_show(&self, server: &Server) {
