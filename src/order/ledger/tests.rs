@@ -7,15 +7,16 @@ use super::{
     *,
 };
 use crate::{
-    id::Money,
+    id::{HoldId, Money, SkuId},
     order::{
         chain::Chains,
-        request::{RefundAsk, RefundLine, Seed},
+        hold::State,
+        request::{AdjustAsk, HoldAsk, ProductTerms, RefundAsk, RefundLine, Seed, StockChange},
         store::{Batch, Checkpoint, Reader, Sqlite, Store},
         tests::Folder,
         verify::verify,
     },
-    protocol::LineRequest,
+    protocol::{LineRequest, StockCount},
 };
 
 pub fn price() -> Money {
