@@ -6,3 +6,4 @@ mod browser;
 mod demo;
 mod sim;
 mod tidy;
+mod tls;
