@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     id::{MerchantId, ProductId, RoomId, Sub},
-    protocol::{ErrorCode, Event, Fault, Moderation, Power, Product, Snapshot},
+    protocol::{Event, Fault, Moderation, Power, Product, Snapshot},
     room::{Command, Demand, Handle, LIKES_PER_COMMAND_MAX, RoomFacts, Seat},
     session::{Person, Shop, shop::checked_text},
 };
