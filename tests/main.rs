@@ -3,5 +3,8 @@
 mod support;
 
 mod browser;
+mod crash;
 mod demo;
+mod oversell;
+mod restart;
 mod tidy;

@@ -83,13 +83,18 @@ impl Call {
 
     /// Sends it on a connection of its own and reads the whole answer.
     pub async fn send(self) -> Answer {
+        self.attempt().await.expect("an answer")
+    }
+
+    /// As [`Call::send`], of a server that may be gone before it has answered.
+    pub async fn attempt(self) -> Option<Answer> {
         let what = format!("{} {} to be answered", self.method, self.path);
         within(&what, DEADLINE, self.exchange()).await
     }
 
-    async fn exchange(self) -> Answer {
-        let socket = TcpStream::connect(self.server).await.expect("the server accepts connections");
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.expect("an HTTP connection");
+    async fn exchange(self) -> Option<Answer> {
+        let socket = TcpStream::connect(self.server).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
         let connection = tokio::spawn(connection);
 
         let mut request = Request::new(Full::new(self.body));
@@ -99,11 +104,11 @@ impl Call {
         let host = HeaderValue::from_str(&self.server.to_string()).expect("an address is a header value");
         request.headers_mut().entry(HOST).or_insert(host);
 
-        let response = sender.send_request(request).await.expect("an answer");
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
+        let response = sender.send_request(request).await;
+        let (head, body) = response.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
         connection.abort();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 }
 
