@@ -48,7 +48,7 @@ async fn play(scenario: &Scenario, options: &Options) -> anyhow::Result<Report> 
     let clock = Clock::start();
     let tokens = match &options.secret_file {
         Some(path) => Tokens::from_file(path, clock.clone())?,
-        None => Tokens::Demo { http: Http::new(server.clone(), maishou::client::Config::default()) },
+        None => Tokens::Demo { http: Box::new(Http::new(server.clone(), maishou::client::Config::default())) },
     };
     let stage = Stage::set(scenario, &server, &tokens, &clock).await?;
     let mut resources = Resources::before(options.pid)?;

@@ -16,7 +16,7 @@ const SHARED_BY: usize = 15;
 /// Where tokens come from: the server's secret, or a demo that gives them to this machine.
 pub enum Tokens {
     Minted { key: EncodingKey, clock: Clock },
-    Demo { http: Http },
+    Demo { http: Box<Http> },
 }
 
 impl Tokens {

@@ -57,7 +57,7 @@ pub struct Config {
     pub reconnect_max: Duration,
     /// Commands of one viewer that wait to be sent or answered, of each; full: the caller waits.
     pub commands_max: usize,
-    /// Comments, private messages, mutes and kicks that a view keeps, of each; full: the oldest goes.
+    /// Comments, private messages, mutes and kicks that a view keeps, of each; full: one goes, the oldest message.
     pub keep_max: usize,
     /// The longest message or body that is read; a longer one fails the session or call.
     pub message_len_max: usize,

@@ -91,7 +91,8 @@ pub struct View {
     /// The server asked for a fresh token, and got none yet.
     pub token_expiring: bool,
     pub counters: Counters,
-    /// The most comments, private messages, mutes and kicks that are kept, of each; the oldest go first. 0 keeps none.
+    /// The most comments, private messages, mutes and kicks that are kept, of each. Of the first two the oldest go; 0
+    /// keeps none.
     pub keep_max: usize,
 }
 

@@ -87,12 +87,17 @@ impl Viewer {
         Ok(viewer)
     }
 
-    /// The room as this viewer knows it now. Do not hold it over an await.
-    pub fn view(&self) -> watch::Ref<'_, View> {
-        self.0.view.borrow()
+    /// A copy of the room as this viewer knows it now.
+    pub fn view(&self) -> View {
+        self.0.view.borrow().clone()
     }
 
-    /// Follows the view: woken after each message.
+    /// Looks at the view without copying it. The session stands still meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.0.view.borrow())
+    }
+
+    /// Follows the view: woken after each message. A borrowed view stops the session: never hold it over an await.
     pub fn watch(&self) -> watch::Receiver<View> {
         self.0.view.subscribe()
     }

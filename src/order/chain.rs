@@ -108,6 +108,12 @@ impl Chains {
         seal
     }
 
+    /// The row of a chain's last entry.
+    #[cfg(test)]
+    pub fn row(&self, sku: &SkuId) -> Option<u64> {
+        self.ends.iter().find(|end| end.sku == *sku).map(|end| end.head.row)
+    }
+
     /// The chains that grew since the last call.
     pub fn take_grown(&mut self) -> Vec<Grown> {
         let ends = &mut self.ends;

@@ -99,7 +99,7 @@ impl Desk {
         let (fast, counters) = (Arc::new(Fast::default()), Arc::new(Counters::new()));
         let handover = Arc::new(Handover::new(config.batch_max));
         let (mailbox, asks) = sync_channel(config.mailbox_max);
-        let journal = Journal {
+        let mut journal = Journal {
             clock: clock.clone(),
             store,
             chains: Chains::restore(&skus),
@@ -107,6 +107,7 @@ impl Desk {
             handover: handover.clone(),
             publisher: Publisher::new(&config, events, counters.clone()),
             counters: counters.clone(),
+            batch: Decisions::default(),
             reserve_bytes: config.reserve_mb.saturating_mul(1 << 20),
         };
         show(&fast, &ledger, skus);
@@ -122,11 +123,13 @@ impl Desk {
         };
         let poison = Arc::new(poison);
         let threads = vec![
-            spawn("ledger-journal", &handover, &poison, || journal.run())?,
-            spawn("ledger-owner", &handover, &poison, || {
-                owner.run();
-                Ok(())
+            // The journal lives on until the poison has worked: nobody hears of an answer dropped before.
+            spawn("ledger-journal", &handover, &poison, move |poison| {
+                if let Err(failure) = journal.run() {
+                    poison.now(&failure);
+                }
             })?,
+            spawn("ledger-owner", &handover, &poison, move |_| owner.run())?,
         ];
         let (closing, threads) = (AtomicBool::new(false), Mutex::new(threads));
         let shared = Shared { config, clock, mailbox, closing, fast, readers, signer, counters, poison, threads };
@@ -382,19 +385,17 @@ fn show(fast: &Fast, ledger: &Ledger, skus: Vec<SkuRow>) {
     }
 }
 
-/// Starts a thread of the ledger. Its failure or panic poisons the ledger; its end ends the other.
+/// Starts a thread of the ledger. A panic in it poisons the ledger; its end ends the other.
 fn spawn(
     name: &str,
     handover: &Arc<Handover>,
     poison: &Arc<Poison>,
-    run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    run: impl FnOnce(&Poison) + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
     let (handover, poison) = (handover.clone(), poison.clone());
     let body = move || {
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => poison.now(&failure),
-            Err(_) => poison.now(&"a bug was found"),
+        if catch_unwind(AssertUnwindSafe(|| run(&poison))).is_err() {
+            poison.now(&"a bug was found");
         }
         handover.close();
     };

@@ -32,19 +32,21 @@ pub struct Journal {
     pub handover: Arc<Handover>,
     pub publisher: Publisher,
     pub counters: Arc<Counters>,
+    /// What is being committed.
+    pub batch: Decisions,
     pub reserve_bytes: u64,
 }
 
 impl Journal {
     /// Until the owner has ended and all is committed. After a failure it ends at once, and nothing is answered.
-    pub fn run(mut self) -> Result<(), Failure> {
-        let (mut batch, mut seals) = (Decisions::default(), Vec::new());
+    pub fn run(&mut self) -> Result<(), Failure> {
+        let mut seals = Vec::new();
         let (mut busy_at, mut disk_at) = (Instant::now(), None::<Instant>);
         loop {
             let wait = if self.publisher.has_more() { SOON } else { LATER };
-            match self.handover.take(&mut batch, wait) {
+            match self.handover.take(&mut self.batch, wait) {
                 Taken::Batch => {
-                    self.commit(&mut batch, &mut seals)?;
+                    self.commit(&mut seals)?;
                     busy_at = Instant::now();
                     self.store.tidy(false)?;
                 }
@@ -64,31 +66,32 @@ impl Journal {
         self.store.tidy(true)
     }
 
-    fn commit(&mut self, batch: &mut Decisions, seals: &mut Vec<Seal>) -> Result<(), Failure> {
+    fn commit(&mut self, seals: &mut Vec<Seal>) -> Result<(), Failure> {
+        let txs = &self.batch.txs;
         let mut grown = Vec::new();
-        if !batch.txs.is_empty() {
+        if !txs.is_empty() {
             let started = Instant::now();
             seals.clear();
-            self.chains.seal(&batch.txs, seals);
+            self.chains.seal(txs, seals);
             grown = self.chains.take_grown();
             let heads: Vec<Head> = grown.iter().map(|grown| grown.head.clone()).collect();
-            self.store.commit(&Batch { txs: &batch.txs, seals, heads: &heads })?;
-            self.counters.committed(started.elapsed().as_micros() as u64, batch.txs.len() as u64);
+            self.store.commit(&Batch { txs, seals, heads: &heads })?;
+            self.counters.committed(started.elapsed().as_micros() as u64, txs.len() as u64);
         }
-        self.publish(batch, &grown);
+        self.publish(&grown);
         Ok(())
     }
 
     /// Answers come before events: who bought hears of it first.
-    fn publish(&mut self, batch: &mut Decisions, grown: &[Grown]) {
+    fn publish(&mut self, grown: &[Grown]) {
         for grown in grown {
             self.fast.committed_now(grown);
         }
-        for answer in batch.answers.drain(..) {
+        for answer in self.batch.answers.drain(..) {
             answer.tell();
         }
-        self.publisher.committed(&batch.txs, grown, self.clock.now());
-        batch.txs.clear();
+        self.publisher.committed(&self.batch.txs, grown, self.clock.now());
+        self.batch.txs.clear();
     }
 
     fn look_at_disk(&self) {

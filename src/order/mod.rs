@@ -27,6 +27,10 @@ mod split_map;
 pub mod stats;
 pub mod store;
 mod tx;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     config::Config,
@@ -38,6 +42,7 @@ pub use self::{
     signer::PublicKey,
     stats::Stats,
     store::{Sqlite, Store},
+    verify::verify,
 };
 
 /// An answer, and whether it was given before.

@@ -30,7 +30,7 @@ async function rooms() {
 }
 
 function paint(list) {
-  const order = (room) => (room.show?.live ? 0 : 1);
+  const order = (room) => (room.show?.running ? 0 : 1);
   const sorted = list.toSorted((a, b) => order(a) - order(b) || (b.viewers ?? 0) - (a.viewers ?? 0));
   const focused = document.activeElement?.dataset?.room;
   const places = document.querySelector('.rooms');
@@ -40,20 +40,21 @@ function paint(list) {
 }
 
 function item({ id, title, anchor_name, show = {}, viewers = 0 }) {
-  const since = show.live && show.started_at ? clock(Date.now() - show.started_at) : '';
+  const isOn = Boolean(show.running);
+  const since = isOn && show.started_at ? clock(Date.now() - show.started_at) : '';
   return el(
     'li',
     {},
     el(
       'a',
-      { className: show.live ? 'room live' : 'room', href: `/watch/${encodeURIComponent(id)}`, data: { test: 'room', room: id } },
+      { className: isOn ? 'room live' : 'room', href: `/watch/${encodeURIComponent(id)}`, data: { test: 'room', room: id } },
       el('span', { className: 'avatar', aria: { hidden: 'true' }, textContent: [...(title || id)][0] }),
       el('span', { className: 'room-text' }, el('strong', { textContent: title || id }), el('span', { className: 'hint', textContent: anchor_name ?? id })),
       el(
         'span',
         { className: 'room-live' },
-        el('span', { className: show.live ? 'tag on' : 'tag', textContent: show.live ? `${t('live')} ${since}` : t('offline') }),
-        el('span', { className: 'hint', textContent: show.live ? t('watching', { n: count(viewers) }) : '' }),
+        el('span', { className: isOn ? 'tag on' : 'tag', textContent: isOn ? `${t('live')} ${since}` : t('offline') }),
+        el('span', { className: 'hint', textContent: isOn ? t('watching', { n: count(viewers) }) : '' }),
       ),
     ),
   );

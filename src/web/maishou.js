@@ -23,8 +23,9 @@ const PING_EVERY_MS = 20_000;
 const CAUGHT_UP_AFTER_MS = 800;
 const LIKES_EVERY_MS = 300;
 const LIKES_PER_COMMAND_MAX = 50;
-/** Sockets that never opened before the data channel is tried. */
+/** Sockets that never opened, while the server answered, before the data channel is tried. */
 const SOCKET_FAILURES_MAX = 2;
+const PROBE_TIMEOUT_MS = 3_000;
 const HOLD_PATIENCE_MS = 30_000;
 /** Refusals of a join that coming back would not change, and the close codes that mean them. */
 const FINAL_REFUSALS = { unauthorized: 3500, forbidden: 3500, kicked: 3501, limit_reached: 3503 };
@@ -263,6 +264,7 @@ export class Room extends EventTarget {
       if (this.#stop.signal.aborted) return;
       if (isFinal(ended.code)) return this.#finish(ended);
       if (ended.wasJoined) attempt = 0;
+      if (!ended.wasOpened) await this.#blameSocket();
       this.#setStatus(this.state.epoch ? 'stale' : 'connecting', ended);
       this.#wait = new AbortController();
       await pause(reconnectDelay(ended, attempt), this.#wait.signal);
@@ -287,9 +289,8 @@ export class Room extends EventTarget {
         message: (text) => this.#take(text),
         closed: (close) => {
           const wasJoined = this.#joined;
-          if (!opened) this.#socketFailures += 1;
           this.#disconnected();
-          resolve({ ...close, wasJoined });
+          resolve({ ...close, wasJoined, wasOpened: opened });
         },
       };
       this.#open(on).then(
@@ -313,6 +314,13 @@ export class Room extends EventTarget {
       this.#socketFailures = SOCKET_FAILURES_MAX;
       throw error;
     }
+  }
+
+  /** A server that is away is no reason to leave the WebSocket; one that answers only other requests is. */
+  async #blameSocket() {
+    const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
+    const answers = await fetch(this.#url('/healthz'), { signal }).then((response) => response.ok, () => false);
+    this.#socketFailures = answers ? this.#socketFailures + 1 : 0;
   }
 
   #adopt(link) {

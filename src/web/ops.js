@@ -10,7 +10,7 @@ const LOOK_EVERY_MS = 1_000;
 const byId = (id) => document.getElementById(id);
 const rate = (value) => count(value < 100 ? Math.round(value * 10) / 10 : Math.round(value));
 
-const CONNECTIONS = { plain: 'WebSocket', tls: 'WebSocket over TLS', sse: 'Server-sent events', channel: 'Data channel' };
+const CONNECTIONS = { plain: 'WebSocket', tls: 'WebSocket over TLS', sse: 'Server-sent events', channel: 'Data channel', peers: 'Media peers' };
 const RATES = {
   events: { title: 'Events / s', write: rate },
   deliveries: { title: 'Deliveries / s', write: rate },
@@ -63,16 +63,16 @@ async function figures() {
 
 function refuse(error) {
   session.forget();
-  if (session.source === 'tab') return location.reload();
+  if (session.isReplaceable) return location.reload();
   showDoor(explain(error), 'This page needs a token with the role admin.');
 }
 
 function paint({ uptime_ms, version, connections = {}, rooms = [], rates = {}, queues = {}, commit_ms = {}, drops = {} }) {
   setText(byId('build'), `Version ${version} · up ${clock(uptime_ms)}`);
-  for (const [name, value] of Object.entries(connections)) {
+  for (const [name, value] of inOrder(connections, CONNECTIONS)) {
     tile('connections', name, CONNECTIONS[name] ?? name, count(value), value);
   }
-  for (const [name, value] of Object.entries(rates)) {
+  for (const [name, value] of inOrder(rates, RATES)) {
     const { title, write } = RATES[name] ?? { title: `${name} / s`, write: rate };
     tile('rates', name, title, write(value), value);
   }
@@ -83,6 +83,12 @@ function paint({ uptime_ms, version, connections = {}, rooms = [], rates = {}, q
   byId('no-rooms').hidden = rooms.length > 0;
   part('queues').replaceChildren(...bars(queues));
   part('drops').replaceChildren(...bars(drops));
+}
+
+/** The figures that we have words for in the order of those, then the others. */
+function inOrder(figures, known) {
+  const place = (name) => (name in known ? Object.keys(known).indexOf(name) : Number.MAX_SAFE_INTEGER);
+  return Object.entries(figures).sort(([a], [b]) => place(a) - place(b));
 }
 
 function tile(group, name, title, words, value) {
@@ -98,7 +104,7 @@ function tile(group, name, title, words, value) {
   spark.push(Number(value) || 0);
 }
 
-function roomRow({ id, title, live, running, viewers, likes, seq, events_per_second, deliveries_per_second }) {
+function roomRow({ id, title, live, running, viewers, simulated, likes, seq, events_per_second, deliveries_per_second }) {
   const state = running ? (live ? ['on', 'On air'] : ['warn', 'No picture']) : ['', 'Off air'];
   const cell = (text) => el('td', { className: 'n', textContent: text });
   return el(
@@ -106,7 +112,7 @@ function roomRow({ id, title, live, running, viewers, likes, seq, events_per_sec
     { data: { room: id } },
     el('td', {}, el('a', { href: `/watch/${encodeURIComponent(id)}`, textContent: title || id }), el('span', { className: 'hint', textContent: ` ${id}` })),
     el('td', {}, el('span', { className: `tag ${state[0]}`, textContent: state[1] })),
-    cell(count(viewers)),
+    cell(simulated ? `${count(viewers)} (${count(simulated)} simulated)` : count(viewers)),
     cell(count(likes)),
     cell(count(seq)),
     cell(rate(events_per_second ?? 0)),

@@ -1,5 +1,7 @@
 // Where a page's token comes from: the link, this tab's memory, or the demo server.
 
+const REPLACED_AT_MOST_EVERY_MS = 10_000;
+
 /** The room that a page's address names: `/watch/{room}`. */
 export function roomOfPage() {
   return decodeURIComponent(location.pathname.split('/')[2] ?? '');
@@ -36,6 +38,12 @@ export class Session {
     const token = await this.#askDemo();
     if (token) this.#use('demo', token);
     return token;
+  }
+
+  /** Whether another token may be had for one that was refused: a kept one may be of a demo that has ended since. */
+  get isReplaceable() {
+    const hasLived = performance.now() > REPLACED_AT_MOST_EVERY_MS;
+    return this.source === 'tab' || (this.source === 'demo' && hasLived);
   }
 
   /** Forgets a token that the server refused. */

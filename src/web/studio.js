@@ -63,7 +63,7 @@ function paintStatus(room, broadcast, { status, code }) {
   if (status !== 'closed') return;
   session.forget();
   broadcast.stop();
-  if (code === 3500 && session.source === 'tab') return location.reload();
+  if (code === 3500 && session.isReplaceable) return location.reload();
   const key = `ended_${code}`;
   showDoor('closed', t(key) === key ? '' : key);
 }

@@ -76,8 +76,7 @@ function paintStatus(room, { status, code }, goods) {
 
 function leave(code) {
   session.forget();
-  // A token kept from an earlier visit may belong to a demo that has ended since.
-  if (code === 3500 && session.source === 'tab') return location.reload();
+  if (code === 3500 && session.isReplaceable) return location.reload();
   const key = `ended_${code}`;
   showDoor('closed', t(key) === key ? '' : key);
 }

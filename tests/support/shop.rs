@@ -61,6 +61,13 @@ impl Shop {
         orders["orders"].as_array().unwrap_or_else(|| panic!("orders in {orders}")).clone()
     }
 
+    /// The types of all ledger entries of a SKU, in order, behind its opening: `held`, `confirmed`, ...
+    pub async fn ledger(&self, server: &Server, sku: &str) -> Vec<String> {
+        let ledger = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1000")).send().await.ok();
+        let entries = ledger["entries"].as_array().unwrap_or_else(|| panic!("entries in {ledger}"));
+        entries.iter().skip(1).filter_map(|entry| entry["type"].as_str()).map(str::to_owned).collect()
+    }
+
     pub async fn start_show(&self, server: &Server) {
         self.show(server, "start").await;
     }

@@ -47,10 +47,6 @@ impl Books {
         self.by_sku.get(sku).map(|no| self.book(*no))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Book> {
-        self.books.iter()
-    }
-
     /// The numbers of the lines' SKUs.
     pub fn find_all(&self, lines: &[LineRequest]) -> Result<Vec<u32>, Refusal> {
         lines.iter().map(|line| self.by_sku.get(&line.sku).copied().ok_or(Refusal::UnknownSku)).collect()

@@ -7,6 +7,8 @@
 mod books;
 mod holds;
 mod keys;
+#[cfg(test)]
+mod oracle;
 mod people;
 mod refund;
 mod restore;

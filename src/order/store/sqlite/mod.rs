@@ -5,6 +5,8 @@ mod load;
 mod read;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::{
     ffi::CString,

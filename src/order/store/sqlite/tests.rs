@@ -1,0 +1,83 @@
+//! The SQLite store keeps to the contract, and to what only SQLite must.
+
+use rusqlite::Connection;
+
+use super::{schema, *};
+use crate::order::{store::contract::keeps_to_the_contract, tests::Folder};
+
+#[test]
+fn it_keeps_to_the_contract() {
+    let folder = Folder::new();
+    keeps_to_the_contract(|| Box::new(Sqlite::open(&folder.file()).unwrap()));
+}
+
+#[test]
+fn a_newer_file_is_refused_with_both_numbers() {
+    let folder = Folder::new();
+    drop(Sqlite::open(&folder.file()).unwrap());
+    let db = Connection::open(folder.file()).unwrap();
+    db.execute("UPDATE schema SET version = 99", []).unwrap();
+    drop(db);
+    let Err(Failure::Newer { found, known, .. }) = Sqlite::open(&folder.file()) else {
+        panic!("a newer file was opened");
+    };
+    assert_eq!((found, known), (99, schema::STEPS.len() as i64));
+}
+
+#[test]
+fn an_older_file_is_brought_up_to_date_after_a_copy() {
+    let folder = Folder::new();
+    drop(Sqlite::open(&folder.file()).unwrap());
+    let mut db = Connection::open(folder.file()).unwrap();
+    db.execute("INSERT INTO person VALUES(1, 'ann')", []).unwrap();
+    let version = schema::STEPS.len();
+    let steps = [schema::STEPS, &["ALTER TABLE person ADD COLUMN region TEXT NOT NULL DEFAULT 'north'"]].concat();
+    schema::prepare(&mut db, &folder.file(), &steps).unwrap();
+    let region: String = db.query_row("SELECT region FROM person", [], |row| row.get(0)).unwrap();
+    assert_eq!(region, "north");
+    let copy = Connection::open(format!("{}.v{version}", folder.file().display())).unwrap();
+    let kept: i64 = copy.query_row("SELECT version FROM schema", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, version as i64);
+    assert!(copy.prepare("SELECT region FROM person").is_err(), "the copy is as the file was");
+    assert!(schema::prepare(&mut db, &folder.file(), schema::STEPS).is_err(), "there is no way back");
+}
+
+#[test]
+fn a_step_that_fails_leaves_the_older_file() {
+    let folder = Folder::new();
+    drop(Sqlite::open(&folder.file()).unwrap());
+    let mut db = Connection::open(folder.file()).unwrap();
+    let steps = [schema::STEPS, &["ALTER TABLE person ADD COLUMN region TEXT; nonsense"]].concat();
+    assert!(schema::prepare(&mut db, &folder.file(), &steps).is_err());
+    assert!(db.prepare("SELECT region FROM person").is_err());
+    assert!(Sqlite::open(&folder.file()).is_ok());
+}
+
+#[test]
+fn commits_are_flushed_and_no_table_has_an_index() {
+    let folder = Folder::new();
+    let store = Sqlite::open(&folder.file()).unwrap();
+    let of = |pragma: &str| -> String {
+        let value: rusqlite::types::Value = store.db.query_row(pragma, [], |row| row.get(0)).unwrap();
+        format!("{value:?}")
+    };
+    assert_eq!(of("PRAGMA journal_mode"), "Text(\"wal\")");
+    assert_eq!(of("PRAGMA synchronous"), "Integer(2)");
+    assert_eq!(of("PRAGMA wal_autocheckpoint"), "Integer(0)");
+    assert_eq!(of("SELECT count(*) FROM sqlite_schema WHERE type = 'index'"), "Integer(0)");
+    assert!(store.free_bytes().is_some_and(|free| free > 0));
+}
+
+#[test]
+fn an_idle_store_moves_its_log_into_the_file() {
+    let folder = Folder::new();
+    let mut store = Sqlite::open(&folder.file()).unwrap();
+    store.signing_seed().unwrap();
+    assert!(store.wal_pages().unwrap() > 0);
+    store.tidy(true).unwrap();
+    let left: i64 = store
+        .db
+        .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+        .unwrap();
+    assert_eq!(left, 0);
+}
