@@ -190,7 +190,8 @@ async fn adds_up(server: &Server, shop: &Shop, buyers: &[Buyer]) {
     for (sku, opening) in SKUS {
         let chain = Chain::read(server, sku).await;
         assert_eq!(chain.stock, i64::try_from(opening).expect("small"), "{sku}");
-        let [held, sold] = ["held", "confirmed"].map(|state| buyers.iter().map(|buyer| buyer.pieces(sku, state)).sum());
+        let pieces = |state: &str| buyers.iter().map(|buyer| buyer.pieces(sku, state)).sum::<u64>();
+        let (held, sold) = (pieces("held"), pieces("confirmed"));
         assert_eq!(chain.counts(), [opening - held - sold, held, sold], "{sku}");
         assert_eq!(shop.stock(server, sku).await, chain.counts(), "{sku}");
     }

@@ -8,7 +8,6 @@ use crate::support::{
     server::{Plan, Server},
     shop::{CORAL, SCARF, Shop, TAN, TOTE},
     view::state_of,
-    wait::{DEADLINE, within},
     ws::Ws,
 };
 
@@ -42,13 +41,14 @@ async fn a_drain_tells_sockets_when_to_come_back_and_ends_with_0() {
         ws.join(&shop.viewer_token(&server, &format!("viewer-{number}"))).await;
         viewers.push(ws);
     }
-    let ending = tokio::spawn(async move { server.stop().await });
-    for ws in &mut viewers {
-        assert_eq!(ws.close_code().await, 3000);
-        let (_, reason) = ws.closed.clone().expect("it was closed");
-        assert!(reason.parse::<u64>().is_ok(), "the reason is a number of milliseconds: {reason:?}");
-    }
-    let status = within("the server to end", DEADLINE, ending).await.expect("no panic");
+    let told = async {
+        for ws in &mut viewers {
+            assert_eq!(ws.close_code().await, 3000);
+            let (_, reason) = ws.closed.clone().expect("it was closed");
+            assert!(reason.parse::<u64>().is_ok(), "the reason is a number of milliseconds: {reason:?}");
+        }
+    };
+    let (status, ()) = tokio::join!(server.stop(), told);
     assert_eq!(status.code(), Some(0));
 }
 
