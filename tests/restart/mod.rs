@@ -65,7 +65,8 @@ async fn a_hold_that_ran_out_while_the_server_was_down_has_given_its_stock_back(
 
     let mut ws = server.ws(ROOM).await;
     ws.join(&token).await;
-    ws.until("the stock to be whole", |view| view.available(TAN) == Some(5)).await;
+    ws.until("the hold to run out", |view| view.part("stock")[TAN]["entry"] == 3).await;
+    assert_eq!(ws.view.available(TAN), Some(5));
     let found = server.rest().get(&hold).token(&token).send().await.ok();
     assert_eq!(found["hold"]["state"], "expired");
     let late = server.rest().post(&format!("{hold}/confirm")).token(&token).send().await;

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::server::Server;
+use super::{
+    server::Server,
+    wait::{DEADLINE, poll},
+};
 
 /// A room, its anchor and two products: a scarf in two colours and the last five bags.
 #[derive(Clone)]
@@ -52,6 +55,15 @@ impl Shop {
         let stock = snapshot["stock"].get(sku).or(snapshot["snapshot"]["stock"].get(sku)).cloned();
         let stock = stock.unwrap_or_else(|| panic!("{sku} in {snapshot}"));
         ["available", "held", "sold"].map(|count| stock[count].as_u64().unwrap_or_else(|| panic!("{count} in {stock}")))
+    }
+
+    /// Waits until the room shows these counts, and no others come after them: they are the chain's end.
+    pub async fn shows_stock(&self, server: &Server, sku: &str, counts: [u64; 3]) {
+        let shown = poll(DEADLINE, async || (self.stock(server, sku).await == counts).then_some(())).await;
+        assert!(shown.is_some(), "{sku}: {:?} is shown, not {counts:?}", self.stock(server, sku).await);
+        let chain = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
+        let snapshot = self.snapshot(server).await;
+        assert_eq!(snapshot["stock"][sku]["entry"], chain["head"]["n"], "{sku}: the last count is the ledger's");
     }
 
     /// The orders of one buyer, as she sees them.

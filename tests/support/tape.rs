@@ -62,13 +62,12 @@ impl Tape {
         state_of(&serde_json::to_value(state.snapshot("", 0)).expect("a snapshot is plain data"))
     }
 
-    /// Counts are in no segment's state; within one epoch they go on from the segment before.
+    /// Counts are in no segment's state: they go on from the segment before.
     fn fold_to(&self, seq: u64) -> State {
-        let mut folded: Option<(&str, State)> = None;
+        let mut folded: Option<State> = None;
         for segment in self.0.iter().filter(|segment| segment.state.seq <= seq) {
-            let Line::Head { epoch, .. } = &segment.head else { panic!("a segment starts with its head") };
-            let counts = folded.filter(|(before, _)| before == epoch).map(|(_, state)| state.stock);
-            let mut state = State { stock: counts.unwrap_or_default(), ..segment.state.clone() };
+            let counts = folded.map(|before| before.stock).unwrap_or_default();
+            let mut state = State { stock: counts, ..segment.state.clone() };
             for line in &segment.lines {
                 if let Line::Event { event, left_out } = line
                     && event.seq <= seq
@@ -76,9 +75,9 @@ impl Tape {
                     state.fold(event, !left_out);
                 }
             }
-            folded = Some((epoch, state));
+            folded = Some(state);
         }
-        folded.expect("a segment that early").1
+        folded.expect("a segment that early")
     }
 }
 
