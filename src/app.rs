@@ -101,7 +101,7 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
     let routing = vec![
         tokio::spawn(route_committed(shop.clone(), config.room.show_sold, committed)),
         tokio::spawn(route_media(shop.clone(), channels.clone(), happened)),
-        tokio::spawn(route_shown(shop.clone(), shown)),
+        tokio::spawn(route_shown(shop.clone(), channels.clone(), shown)),
         tokio::spawn(sweep_tokens(shop.clone())),
     ];
 
@@ -142,8 +142,8 @@ impl Running {
     pub async fn drain(self) {
         self.ready.store(false, Ordering::Relaxed);
         info!(connections = self.shop.presence.len(), "draining");
-        let (stopped, ()) = tokio::join!(self.serving.stop(), self.fanout.drain(self.drain));
-        let () = stopped;
+        self.shop.presence.say_goodbye(self.drain);
+        tokio::join!(self.serving.stop(), self.fanout.drain(self.drain));
         let media = self.shop.media.clone();
         let _ = tokio::task::spawn_blocking(move || media.shutdown()).await;
         for route in &self.routing {
@@ -213,9 +213,9 @@ async fn tell_media(shop: &Shop, room: &RoomId, live: bool, tracks: Vec<Track>) 
     }
 }
 
-async fn route_shown(shop: Shop, mut shown: mpsc::Receiver<Shown>) {
+async fn route_shown(shop: Shop, channels: Arc<Channels>, mut shown: mpsc::Receiver<Shown>) {
     while let Some(Shown::Kicked { room, who }) = shown.recv().await {
-        shop.kick(&room, &who);
+        shop.kick(&room, &who, &channels);
     }
 }
 

@@ -140,16 +140,27 @@ impl Config {
         if self.room.tick_ms == 0 || self.room.tick_ms > 1_000 {
             return wrong("room.tick_ms", "must be 1 to 1000".into());
         }
-        for (key, value) in [
-            ("order.hold_seconds", u64::from(self.order.hold_seconds)),
-            ("http.body_bytes_max", self.http.body_bytes_max as u64),
-        ] {
-            if value == 0 {
-                return wrong(key, "must not be 0".into());
-            }
+        if let Err(key) = self.order.check() {
+            return Err(Error::Wrong { key: "order", why: format!("{key} must not be 0") });
         }
-        if self.tape.segment_mb == 0 {
-            return wrong("tape.segment_mb", "must not be 0".into());
+        if let Err(e) = self.media.check() {
+            return Err(Error::Wrong { key: "media", why: e.to_string() });
+        }
+        let bounds = [
+            ("http.body_bytes_max", self.http.body_bytes_max),
+            ("http.connections_max", self.http.connections_max),
+            ("tape.segment_mb", usize::try_from(self.tape.segment_mb).unwrap_or(usize::MAX)),
+            ("tape.mailbox", self.tape.mailbox),
+            ("room.mailbox", self.room.mailbox),
+            ("room.shelf_max", self.room.shelf_max),
+            ("room.rooms_max", self.room.rooms_max),
+            ("room.products_max", self.room.products_max),
+            ("room.skus_per_product_max", self.room.skus_per_product_max),
+            ("ring.frames_max", self.ring.frames_max),
+            ("ring.bytes_max", self.ring.bytes_max),
+        ];
+        if let Some((key, _)) = bounds.into_iter().find(|(_, bound)| *bound == 0) {
+            return wrong(key, "must not be 0".into());
         }
         if self.http.tls_certificate.is_some() != self.http.tls_key.is_some() {
             return wrong("http.tls_key", "tls_certificate and tls_key are set together".into());

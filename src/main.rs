@@ -1,6 +1,10 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -8,7 +12,7 @@ use maishou::{
     app::{self, Demo},
     clock::Clock,
     config::Config,
-    demo,
+    demo, order,
     protocol::{Claims, Role, RoomScope},
     session::Keyring,
     telemetry,
@@ -78,7 +82,13 @@ enum Command {
         config: Option<PathBuf>,
     },
     /// Checks a stock ledger export offline, and says what it does not prove
-    Verify { file: PathBuf },
+    Verify {
+        /// One export of GET /v1/skus/{sku}/ledger, or its pages one after another
+        file: PathBuf,
+        /// The server's public key in hex, as GET /v1/keys tells it
+        #[arg(long)]
+        key: Option<String>,
+    },
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -137,7 +147,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             config.check()?;
             println!("{}", token(&config, &room, role, &user, merchant.as_deref(), name, ttl)?);
         }
-        Command::Verify { file } => anyhow::bail!("{}", file.display()),
+        Command::Verify { file, key } => return verify(&file, key.as_deref()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -184,4 +194,18 @@ fn token(
         jti: None,
     };
     Ok(Keyring::new(&config.auth.secret, "").sign(&claims))
+}
+
+fn verify(file: &Path, key: Option<&str>) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    match order::verify(&text, key) {
+        Ok(report) => {
+            println!("{report}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(broken) => {
+            println!("{}: {broken}", file.display());
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }

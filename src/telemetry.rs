@@ -35,7 +35,22 @@ pub enum Level {
 }
 
 /// Libraries that warn of what any stranger can send, or that print what must not be printed.
-const SILENT: &str = "rtc_dtls=off,rtc_ice=off,rtc_sctp=off,rtc_srtp=off,rtc_stun=off,rtc=off,webrtc=off";
+const SILENT: [&str; 14] = [
+    "rtc",
+    "rtc_datachannel",
+    "rtc_dtls",
+    "rtc_ice",
+    "rtc_interceptor",
+    "rtc_rtcp",
+    "rtc_rtp",
+    "rtc_sctp",
+    "rtc_sdp",
+    "rtc_shared",
+    "rtc_srtp",
+    "rtc_stun",
+    "quinn_udp",
+    "webrtc",
+];
 
 /// Starts logging to stderr. Called once, by `main`.
 pub fn start(config: &Config) {
@@ -45,7 +60,8 @@ pub fn start(config: &Config) {
         Level::Info => "info",
         Level::Debug => "debug",
     };
-    let filter = EnvFilter::new(format!("warn,maishou={level},{SILENT}"));
+    let silent: String = SILENT.iter().map(|library| format!(",{library}=off")).collect();
+    let filter = EnvFilter::new(format!("warn,maishou={level}{silent}"));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
     let layer = match config.format {
         Format::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),

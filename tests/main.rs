@@ -8,4 +8,6 @@ mod crash;
 mod demo;
 mod oversell;
 mod restart;
+mod rights;
+mod sim;
 mod tidy;

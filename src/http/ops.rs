@@ -22,11 +22,14 @@ pub(super) async fn healthz() -> Response {
     ok(&json!({ "status": "ok" })).into_response()
 }
 
-/// 200 while the server may be given viewers: it is started, not draining, and its ledger takes holds.
+/// 200 while the server may be given viewers: it is started, not draining, its ledger takes holds and its
+/// media workers run.
 pub(super) async fn readyz(State(app): State<App>) -> Response {
     let (serving, desk) = (app.ready.load(Ordering::Relaxed), app.shop.desk.ready());
-    let status = if serving && desk { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer(status, &json!({ "ready": serving && desk, "serving": serving, "desk": desk }))
+    let media = app.shop.media.is_running();
+    let ready = serving && desk && media;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(status, &json!({ "ready": ready, "serving": serving, "desk": desk, "media": media }))
 }
 
 /// Rates per second between two looks at the counters.

@@ -78,7 +78,8 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(super) fn check(&self) -> io::Result<()> {
+    /// Names what cannot work.
+    pub fn check(&self) -> io::Result<()> {
         let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         if self.workers > WORKERS_MAX {
             return wrong("media.workers is above 256");

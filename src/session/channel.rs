@@ -51,6 +51,11 @@ impl Channels {
         self.lock().remove(&session);
     }
 
+    /// Whether a session lives on this data channel. One that only has a channel and never joined is ended otherwise.
+    pub fn is_open(&self, session: SessionId) -> bool {
+        self.lock().contains_key(&session)
+    }
+
     pub fn len(&self) -> usize {
         self.lock().len()
     }
@@ -98,6 +103,14 @@ impl Driver {
             }
         };
         live.closed(code);
+        drop(out);
+        self.let_go(messages).await;
+    }
+
+    /// The client closes when it has read why; one that does not is cut off.
+    async fn let_go(&self, mut messages: mpsc::Receiver<Bytes>) {
+        let gone = async { while messages.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, gone).await;
         self.media.leave(self.session);
     }
 
@@ -157,6 +170,8 @@ impl Driver {
     }
 }
 
+/// How long a client has to read why its channel ends.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Together ten seconds: then the channel is given up.
 const SEND_TRIES: usize = 100;
 const SEND_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);

@@ -279,9 +279,10 @@ impl Shop {
         self.presence.tell(sub, &private_text(message));
     }
 
-    /// A room showed a kick: its person's connections end.
-    pub fn kick(&self, room: &RoomId, who: &crate::id::Who) {
-        for session in self.presence.kick(room, who) {
+    /// A room showed a kick: its person's connections end, and their media. A session whose data channel is in use is
+    /// ended by that channel, behind the word why.
+    pub fn kick(&self, room: &RoomId, who: &crate::id::Who, channels: &super::Channels) {
+        for session in self.presence.kick(room, who).into_iter().filter(|s| !channels.is_open(*s)) {
             self.presence.remove_media(session);
             self.media.leave(session);
         }

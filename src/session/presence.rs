@@ -126,6 +126,16 @@ impl Presence {
         book.media.iter().filter(|(_, m)| m.room == *room && m.who == *who).map(|(id, _)| *id).collect()
     }
 
+    /// Tells streams and data channels to come back later; sockets hear it from their shards.
+    pub fn say_goodbye(&self, come_back_after: Duration) {
+        let reason = come_back_after.as_millis().to_string();
+        for connection in self.lock().connections.values() {
+            if matches!(connection.outlet, Outlet::Queue(_)) {
+                connection.outlet.close(CloseCode::Bye, &reason);
+            }
+        }
+    }
+
     pub fn add_media(&self, session: SessionId, owner: MediaOwner) {
         self.lock().media.insert(session, owner);
     }

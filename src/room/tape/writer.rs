@@ -98,13 +98,21 @@ impl Writer {
         }
     }
 
+    /// All or nothing: a tick whose new segment does not start is taken off the old one again, because nobody will be
+    /// shown it and its numbers will be used for other events.
     fn append(&mut self, room: &RoomId, append: Append) -> Result<u64, Error> {
         let segment = self.segments.get_mut(room).ok_or(Error::Ended)?;
+        let before = segment.len;
         segment.write(&append.lines)?;
-        let len = segment.len;
-        match append.roll {
-            Some(head) => self.start_segment(room, &head).map(|()| 0),
-            None => Ok(len),
+        let Some(head) = append.roll else { return Ok(segment.len) };
+        match self.start_segment(room, &head) {
+            Ok(()) => Ok(0),
+            Err(e) => {
+                if let Some(segment) = self.segments.get_mut(room) {
+                    segment.cut_off(before);
+                }
+                Err(e)
+            }
         }
     }
 
@@ -152,17 +160,20 @@ impl Writer {
 }
 
 impl Segment {
+    /// A segment that does not start whole is taken away again: the next start would believe it.
     fn create(folder: &Path, number: u64, head: &[u8]) -> Result<Self, Error> {
         let path = folder.join(format!("{number:08}.jsonl"));
         let at = |source| Error::Io { path: path.clone(), source };
         let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(at)?;
         let mut segment = Self { number, path: path.clone(), file, len: 0, dirty: false };
-        if let Err(e) = segment.write(head) {
+        let started = segment.write(head).and_then(|()| {
+            segment.file.sync_data().map_err(at)?;
+            File::open(folder).and_then(|f| f.sync_all()).map_err(at)
+        });
+        if let Err(e) = started {
             let _ = fs::remove_file(&path);
             return Err(e);
         }
-        segment.file.sync_data().map_err(at)?;
-        File::open(folder).and_then(|f| f.sync_all()).map_err(at)?;
         segment.dirty = false;
         tracing::debug!(segment = segment.number, "a tape segment starts");
         Ok(segment)
@@ -177,11 +188,16 @@ impl Segment {
                 Ok(())
             }
             Err(source) => {
-                if let Err(e) = self.file.set_len(self.len) {
-                    error!(path = %self.path.display(), error = %e, "a torn line stays on a tape");
-                }
+                self.cut_off(self.len);
                 Err(Error::Io { path: self.path.clone(), source })
             }
+        }
+    }
+
+    fn cut_off(&mut self, len: u64) {
+        self.len = len;
+        if let Err(e) = self.file.set_len(len) {
+            error!(path = %self.path.display(), error = %e, "what nobody was shown stays on a tape");
         }
     }
 }
