@@ -113,8 +113,7 @@ async fn a_double_tap_with_one_key_is_one_hold() {
     let mut ws = counter.server.ws(ROOM).await;
     ws.join(&counter.viewer).await;
     let by_socket = json!({ "sku": TAN, "quantity": 1, "key": "tap" });
-    let (first, second) =
-        (ws.send_command("hold", by_socket.clone()).await, ws.send_command("hold", by_socket).await);
+    let (first, second) = (ws.send_command("hold", by_socket.clone()).await, ws.send_command("hold", by_socket).await);
     let by_socket = [ws.answer(first).await, ws.answer(second).await];
 
     let made: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 201).collect();

@@ -88,9 +88,9 @@ async fn whatever_was_acknowledged_survives_kill_9_once_and_no_viewer_saw_what_i
 
 fn plan() -> Plan {
     let plan = Plan::default().set("LIMITS__EXEMPT", r#"["127.0.0.0/8"]"#).set("ROOM__CHAT_PER_SECOND", "40");
-    let plan = ["COMMANDS", "COMMENTS", "HOLDS"].iter().fold(plan, |plan, what| {
-        plan.set(&format!("LIMITS__{what}_PER_SECOND"), "10000")
-    });
+    let plan = ["COMMANDS", "COMMENTS", "HOLDS"]
+        .iter()
+        .fold(plan, |plan, what| plan.set(&format!("LIMITS__{what}_PER_SECOND"), "10000"));
     plan.set("ORDER__HOLDS_OPEN_PER_PERSON_MAX", "1000000").set("ORDER__HOLD_SECONDS", "36000")
 }
 
