@@ -2,7 +2,14 @@
 
 mod support;
 
+mod bad_input;
 mod browser;
+mod crash;
 mod demo;
+mod media;
+mod oversell;
+mod restart;
+mod rights;
 mod sim;
 mod tidy;
+mod tls;

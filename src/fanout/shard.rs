@@ -266,7 +266,9 @@ impl Shard {
         while !ring.is_closed() {
             ring.changed(seen).await;
             let Some(source) = source.upgrade() else { return };
-            let has_urgent = ring.urgent_head() > mem::replace(&mut seen, ring.head());
+            // In this order: an urgent frame that comes in between is seen twice, not overlooked.
+            let head = ring.head();
+            let has_urgent = ring.urgent_head() > mem::replace(&mut seen, head);
             if has_urgent && !source.is_urgent.replace(true) {
                 self.urgent.borrow_mut().push(source);
                 self.wake.notify_one();

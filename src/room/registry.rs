@@ -24,12 +24,15 @@ use crate::{
     },
 };
 
+/// A look at something outside, answered at once.
+pub type Look<Of, Seen> = Box<dyn Fn(&Of) -> Option<Seen> + Send + Sync>;
+
 /// The outside as rooms see it; `app.rs` fills it in.
 pub struct Outside {
     /// The publisher's media time in milliseconds, while live.
-    pub media_time: Box<dyn Fn(&RoomId) -> Option<u64> + Send + Sync>,
+    pub media_time: Look<RoomId, u64>,
     /// A SKU's committed counts and the hash of the entry they stand at.
-    pub stock: Box<dyn Fn(&SkuId) -> Option<(StockCount, String)> + Send + Sync>,
+    pub stock: Look<SkuId, (StockCount, String)>,
     /// What was shown and concerns connections.
     pub shown: mpsc::Sender<Shown>,
 }

@@ -4,14 +4,18 @@
 
 #![allow(dead_code, reason = "an area uses what it needs")]
 
+pub mod chain;
 pub mod chrome;
+pub mod cli;
 pub mod devtools;
+pub mod offer;
 pub mod page;
 pub mod process;
 pub mod rest;
 pub mod scratch;
 pub mod server;
 pub mod shop;
+pub mod tape;
 pub mod token;
 pub mod view;
 pub mod wait;

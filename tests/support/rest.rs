@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    HeaderMap, Method, Request,
+    HeaderMap, Method, Request, Response,
+    body::Incoming,
     client::conn::http1,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinSet};
 
 use super::wait::{DEADLINE, within};
 
@@ -83,14 +84,40 @@ impl Call {
 
     /// Sends it on a connection of its own and reads the whole answer.
     pub async fn send(self) -> Answer {
+        self.attempt().await.expect("an answer")
+    }
+
+    /// As [`Call::send`], of a server that may be gone before it has answered.
+    pub async fn attempt(self) -> Option<Answer> {
         let what = format!("{} {} to be answered", self.method, self.path);
         within(&what, DEADLINE, self.exchange()).await
     }
 
-    async fn exchange(self) -> Answer {
-        let socket = TcpStream::connect(self.server).await.expect("the server accepts connections");
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.expect("an HTTP connection");
-        let connection = tokio::spawn(connection);
+    /// Sends it and reads the head of the answer only: for streams that have no end.
+    pub async fn status(self) -> u16 {
+        let what = format!("{} {} to begin its answer", self.method, self.path);
+        within(&what, DEADLINE, async {
+            let (sender, answer) = self.begin().await.expect("an answer");
+            drop(sender);
+            answer.status().as_u16()
+        })
+        .await
+    }
+
+    async fn exchange(self) -> Option<Answer> {
+        let (connection, answer) = self.begin().await?;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        drop(connection);
+        Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    /// The head of the answer, and the connection that its body comes on for as long as it is kept.
+    async fn begin(self) -> Option<(JoinSet<()>, Response<Incoming>)> {
+        let socket = TcpStream::connect(self.server).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
+        let mut driver = JoinSet::new();
+        driver.spawn(async move { drop(connection.await) });
 
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
@@ -98,12 +125,7 @@ impl Call {
         *request.headers_mut() = self.headers;
         let host = HeaderValue::from_str(&self.server.to_string()).expect("an address is a header value");
         request.headers_mut().entry(HOST).or_insert(host);
-
-        let response = sender.send_request(request).await.expect("an answer");
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        connection.abort();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        Some((driver, sender.send_request(request).await.ok()?))
     }
 }
 

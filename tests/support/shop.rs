@@ -61,6 +61,15 @@ impl Shop {
         assert!(came.is_some(), "{sku} did not become {expected:?}: {last}");
     }
 
+    /// Waits until the room shows these counts, and no others come after them: they are the chain's end.
+    pub async fn shows_stock(&self, server: &Server, sku: &str, counts: [u64; 3]) {
+        let shown = poll(DEADLINE, async || (self.stock(server, sku).await == counts).then_some(())).await;
+        assert!(shown.is_some(), "{sku}: {:?} is shown, not {counts:?}", self.stock(server, sku).await);
+        let chain = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
+        let snapshot = self.snapshot(server).await;
+        assert_eq!(snapshot["stock"][sku]["entry"], chain["head"]["n"], "{sku}: the last count is the ledger's");
+    }
+
     /// The orders of one buyer, as she sees them.
     pub async fn orders(&self, server: &Server, sub: &str) -> Vec<Value> {
         let token = self.viewer_token(server, sub);

@@ -64,6 +64,20 @@ impl Ws {
         self.answer(id).await
     }
 
+    /// As [`Ws::command`], of a server that may be gone before it has answered.
+    pub async fn attempt(&mut self, name: &str, fields: Value) -> Option<Value> {
+        let id = self.send_command(name, fields).await;
+        within("an answer or the end", DEADLINE, async {
+            loop {
+                let message = self.next().await?;
+                if message["re"] == id {
+                    return Some(message);
+                }
+            }
+        })
+        .await
+    }
+
     /// The `ok` of a command; panics on a refusal.
     pub async fn ok(&mut self, name: &str, fields: Value) -> Value {
         let answer = self.command(name, fields).await;

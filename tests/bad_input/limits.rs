@@ -1,0 +1,199 @@
+//! Every limit has an answer for "full".
+
+use serde_json::{Value, json};
+
+use super::assert_refused;
+use crate::support::{
+    rest::Answer,
+    server::{Plan, Server},
+    shop::{CORAL, SCARF, Shop, TAN, TOTE},
+    wait::{DEADLINE, wait_until},
+};
+
+const ROOM: &str = "narrow";
+
+#[tokio::test]
+async fn an_address_that_asks_too_fast_waits_as_long_as_it_is_told() {
+    let server = Plan::default().set("LIMITS__REQUESTS_PER_SECOND", "1").start().await;
+    let refused = wait_until("a refusal", DEADLINE, async || {
+        let answer = server.rest().get("/healthz").send().await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    is_rate_limited(&refused);
+    wait_until("to be let in again", DEADLINE, async || {
+        (server.rest().get("/healthz").send().await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_person_who_holds_too_fast_is_told_when_to_come_back() {
+    let (server, shop) = open(&[("LIMITS__HOLDS_PER_SECOND", "1")]).await;
+    let mut number = 0;
+    let refused = wait_until("a refusal", DEADLINE, async || {
+        number += 1;
+        let answer = hold(&server, &shop, &format!("k{number}"), json!({ "sku": CORAL, "quantity": 1 })).await;
+        (answer.status == 429).then_some(answer)
+    })
+    .await;
+    is_rate_limited(&refused);
+    let [_, held, _] = shop.stock(&server, CORAL).await;
+    assert!(held < number, "a refused hold holds nothing");
+}
+
+#[tokio::test]
+async fn somebody_who_talks_too_fast_is_told_and_stays() {
+    let (server, shop) = open(&[("LIMITS__COMMENTS_PER_SECOND", "1"), ("LIMITS__COMMANDS_PER_SECOND", "1000")]).await;
+    let mut ws = server.ws(ROOM).await;
+    ws.join(&shop.viewer_token(&server, "chatty")).await;
+    let mut answers = Vec::new();
+    for number in 0..20 {
+        answers.push(ws.command("comment", json!({ "text": format!("and {number}") })).await);
+    }
+    let refused: Vec<&Value> = answers.iter().filter_map(|answer| answer.get("error")).collect();
+    assert!(refused.len() > 10, "{answers:?}");
+    for error in refused {
+        assert_eq!(error["code"], "rate_limited");
+        assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| (1..=1_000).contains(&ms)), "{error}");
+    }
+    ws.ok("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn commands_that_come_too_fast_are_each_answered() {
+    let (server, shop) = open(&[("LIMITS__COMMANDS_PER_SECOND", "2")]).await;
+    let mut ws = server.ws(ROOM).await;
+    ws.join(&shop.viewer_token(&server, "busy")).await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(ws.send_command("ping", json!({})).await);
+    }
+    let mut refused = 0;
+    for id in ids {
+        let answer = ws.answer(id).await;
+        if let Some(error) = answer.get("error") {
+            assert_eq!(error["code"], "rate_limited", "{answer}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 10, "{refused} of 30 were refused");
+}
+
+#[tokio::test]
+async fn one_person_has_so_many_connections_and_a_place_is_given_back() {
+    let (server, shop) = open(&[("LIMITS__CONNECTIONS_PER_PERSON", "2")]).await;
+    let token = shop.viewer_token(&server, "tabs");
+    let (mut first, mut second) = (server.ws(ROOM).await, server.ws(ROOM).await);
+    first.join(&token).await;
+    second.join(&token).await;
+
+    let mut third = server.ws(ROOM).await;
+    assert_eq!(third.refused("join", json!({ "token": token })).await, "limit_reached");
+    assert_eq!(third.close_code().await, 3503);
+    let events = server.rest().get(&format!("/v1/rooms/{ROOM}/events")).token(&token).send().await;
+    is_rate_limited(&events);
+    let mut other = server.ws(ROOM).await;
+    other.join(&shop.viewer_token(&server, "somebody-else")).await;
+
+    first.vanish();
+    wait_until("the place to be free", DEADLINE, async || {
+        let mut again = server.ws(ROOM).await;
+        again.command("join", json!({ "token": token })).await.get("ok").map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections() {
+    let (server, shop) = open(&[("LIMITS__CONNECTIONS_PER_ADDRESS", "1")]).await;
+    let mut only = server.ws(ROOM).await;
+    only.join(&shop.viewer_token(&server, "first")).await;
+    let token = shop.viewer_token(&server, "second");
+    let events = server.rest().get(&format!("/v1/rooms/{ROOM}/events")).token(&token).send().await;
+    is_rate_limited(&events);
+    only.ok("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn what_a_server_and_a_hold_may_have_at_most_is_as_configured() {
+    let (server, shop) = open(&[
+        ("ORDER__LINES_PER_HOLD_MAX", "1"),
+        ("ORDER__QUANTITY_MAX", "2"),
+        ("ROOM__SHELF_MAX", "2"),
+        ("ROOM__ROOMS_MAX", "1"),
+        ("ROOM__PRODUCTS_MAX", "2"),
+        ("ROOM__SKUS_PER_PRODUCT_MAX", "2"),
+        ("HTTP__BODY_BYTES_MAX", "1000"),
+        ("MEDIA__OFFER_BYTES_MAX", "100"),
+    ])
+    .await;
+    let two = json!({ "lines": [{ "sku": CORAL, "quantity": 1 }, { "sku": TAN, "quantity": 1 }] });
+    assert_refused(&hold(&server, &shop, "a", two).await, 400, "malformed", "two lines");
+    let three = json!({ "sku": CORAL, "quantity": 3 });
+    assert_refused(&hold(&server, &shop, "b", three).await, 400, "malformed", "three pieces");
+
+    let (rest, admin) = (server.rest(), server.tokens.admin());
+    let room = json!({ "id": "another", "title": "Another", "anchor": "a" });
+    let answer = rest.post("/v1/rooms").token(&admin).json(&room).send().await;
+    assert_refused(&answer, 409, "limit_reached", "another room");
+    let hat = json!({ "title": "Hat", "price": { "amount": 1, "currency": "CNY" }, "skus": [{ "id": "hat" }] });
+    let answer = rest.put("/v1/products/hat").token(&admin).json(&hat).send().await;
+    assert_refused(&answer, 409, "limit_reached", "another product");
+    let skus: Vec<Value> = ["a", "b", "c"].map(|id| json!({ "id": id })).into();
+    let cups = json!({ "title": "Cups", "price": { "amount": 1, "currency": "CNY" }, "skus": skus });
+    let answer = rest.put(&format!("/v1/products/{SCARF}")).token(&admin).json(&cups).send().await;
+    assert_refused(&answer, 400, "malformed", "three SKUs");
+    let shelf = json!({ "products": [SCARF, TOTE, SCARF] });
+    let answer = rest.put(&format!("/v1/rooms/{ROOM}/shelf")).token(&admin).json(&shelf).send().await;
+    assert_refused(&answer, 400, "malformed", "three on the shelf");
+    let long = json!({ "products": [], "more": "x".repeat(1_000) });
+    let answer = rest.put(&format!("/v1/rooms/{ROOM}/shelf")).token(&admin).json(&long).send().await;
+    assert_refused(&answer, 413, "too_large", "a long body");
+    let offer = "v=0\r\n".repeat(30);
+    let answer = rest.post(&format!("/whep/{ROOM}")).token(&admin).body("application/sdp", offer).send().await;
+    assert_refused(&answer, 413, "too_large", "a long offer");
+    assert_eq!(shop.snapshot(&server).await["shelf"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn open_holds_are_bounded_for_one_person_and_for_all() {
+    let (server, shop) = open(&[("ORDER__HOLDS_OPEN_PER_PERSON_MAX", "1"), ("ORDER__HOLDS_OPEN_MAX", "2")]).await;
+    let one = json!({ "sku": CORAL, "quantity": 1 });
+    let first = hold(&server, &shop, "a", one.clone()).await.ok();
+    assert_refused(&hold(&server, &shop, "b", one.clone()).await, 409, "limit_reached", "a second of hers");
+
+    let by = |sub: &str| {
+        let token = shop.viewer_token(&server, sub);
+        server.rest().post("/v1/holds").token(&token).key("k").json(&one).send()
+    };
+    by("second").await.ok();
+    let full = by("third").await;
+    assert_refused(&full, 503, "busy", "a third of all");
+    assert!(full.header("retry-after").is_some() && full.json()["retry_after_ms"].is_u64(), "{}", full.text());
+
+    let path = format!("/v1/holds/{}/cancel", first["hold"]["id"].as_str().expect("a hold"));
+    server.rest().post(&path).token(&shop.viewer_token(&server, "buyer")).send().await.ok();
+    by("third").await.ok();
+    shop.shows_stock(&server, CORAL, [18, 2, 0]).await;
+}
+
+async fn open(settings: &[(&str, &str)]) -> (Server, Shop) {
+    let plan = settings.iter().fold(Plan::default(), |plan, (key, value)| plan.set(key, value));
+    let server = plan.start().await;
+    let shop = Shop::open(&server, ROOM).await;
+    (server, shop)
+}
+
+async fn hold(server: &Server, shop: &Shop, key: &str, body: Value) -> Answer {
+    let token = shop.viewer_token(server, "buyer");
+    server.rest().post("/v1/holds").token(&token).key(key).json(&body).send().await
+}
+
+#[track_caller]
+fn is_rate_limited(answer: &Answer) {
+    assert_refused(answer, 429, "rate_limited", "too fast");
+    let seconds: u64 = answer.header("retry-after").and_then(|s| s.parse().ok()).expect("Retry-After in seconds");
+    let ms = answer.json()["retry_after_ms"].as_u64().expect("retry_after_ms");
+    assert!(seconds >= 1 && ms >= 1 && ms <= seconds * 1_000, "{ms} ms, {seconds} s");
+}
