@@ -22,7 +22,7 @@ mod tests;
 use std::{collections::HashMap, sync::Arc};
 
 pub use self::{
-    books::Books,
+    books::{Book, Books},
     keys::Known,
     restore::{Restored, Restorer},
     terms::{Terms, offer},
@@ -35,7 +35,6 @@ use crate::{
         config::Config,
         entry::EntryType,
         hold::{Held, Step, View},
-        refusal::Refusal,
         request::{Key, KeyId, Party},
         tx::{Entry, HoldStep, OrderBefore, Tx, What},
     },
