@@ -9,6 +9,9 @@ use hdrhistogram::Histogram;
 
 use crate::order::refusal::Refusal;
 
+/// Longer commits (a minute, in microseconds) and larger batches count as this.
+const VALUE_MAX: u64 = 60_000_000;
+
 /// Requests to hold by how they ended, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HoldOutcomes {
@@ -118,7 +121,10 @@ impl Default for Counters {
 
 impl Counters {
     pub fn new() -> Self {
-        let histogram = || Mutex::new(Histogram::new(3).expect("three digits are possible"));
+        let histogram = || {
+            let histogram = Histogram::new_with_bounds(1, VALUE_MAX, 3);
+            Mutex::new(histogram.expect("three digits up to this are possible"))
+        };
         Self {
             mailbox: AtomicUsize::new(0),
             holds: HoldCounters::default(),
@@ -178,5 +184,23 @@ fn spread(histogram: &Mutex<Histogram<u64>>) -> Spread {
         p99: histogram.value_at_quantile(0.99),
         p999: histogram.value_at_quantile(0.999),
         max: histogram.max(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_counted_as_long_as_they_took() {
+        let counters = Counters::new();
+        for ms in 1..=100 {
+            counters.committed(ms * 1_000, ms);
+        }
+        counters.committed(u64::MAX, 1);
+        let stats = counters.read(0);
+        assert!((49_000..=51_000).contains(&stats.commit_us.p50), "{:?}", stats.commit_us);
+        assert!(stats.commit_us.max >= VALUE_MAX && stats.commit_us.count == 101);
+        assert!((49..=51).contains(&stats.batch.p50), "{:?}", stats.batch);
     }
 }
