@@ -11,4 +11,5 @@ mod oversell;
 mod restart;
 mod rights;
 mod sim;
+mod stream;
 mod tidy;

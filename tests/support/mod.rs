@@ -14,6 +14,7 @@ pub mod rest;
 pub mod scratch;
 pub mod server;
 pub mod shop;
+pub mod sse;
 pub mod tape;
 pub mod token;
 pub mod view;
