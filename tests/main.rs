@@ -13,3 +13,4 @@ mod rights;
 mod sim;
 mod stream;
 mod tidy;
+mod tls;

@@ -50,6 +50,8 @@ struct Out {
     control: Option<Wire>,
     /// The close is in `control` or gone already: nothing else may go.
     is_closing: bool,
+    /// The socket was cut: nothing goes any more.
+    is_cut: bool,
     following: Option<Following>,
     /// When it was seen that the connection is to end.
     ending: Option<Instant>,
@@ -94,14 +96,16 @@ impl Connection {
                 Pumped::Unfinished
             }
             Err(_) => {
-                // The reader finds the end and takes the connection away.
-                self.sink.cut();
+                self.cut(out);
                 Pumped::Done
             }
         }
     }
 
     fn try_pump(&self, out: &mut Out, shard: &Rc<Shard>, mut is_turn: bool) -> io::Result<Pumped> {
+        if out.is_cut {
+            return Ok(Pumped::Done);
+        }
         self.flush(out)?;
         loop {
             self.write_rest(out)?;
@@ -177,7 +181,7 @@ impl Connection {
     /// Gives the viewer one batch of its room's frames, or the snapshot when it fell behind them.
     fn write_frames(&self, out: &mut Out) -> io::Result<()> {
         let Some(Following { source, position }) = &mut out.following else { return Ok(()) };
-        if source.ring.head() == *position {
+        if source.ring.head() <= *position {
             return Ok(());
         }
         let Some(batch) = source.batch(*position) else { return self.overrun(out) };
@@ -239,10 +243,11 @@ impl Connection {
         self.pinged.set(false);
     }
 
-    /// Whether everything said so far is with the kernel.
+    /// Whether everything said so far is with the kernel, or never will be.
     pub(super) fn is_written(&self) -> bool {
         let out = self.out.borrow();
-        out.rest.is_none() && out.control.is_none() && self.sink.flush().is_ok_and(|held| held == Held::Nothing)
+        out.is_cut
+            || out.rest.is_none() && out.control.is_none() && self.sink.flush().is_ok_and(|held| held == Held::Nothing)
     }
 
     /// Keeps the deadlines of this connection. Whether there is something to pump.
@@ -252,12 +257,12 @@ impl Connection {
 
         if out.blocked.is_some_and(|since| past(since, config.stall_seconds)) {
             self.mailbox.end(CloseCode::Slow.number());
-            self.sink.cut();
+            self.cut(out);
             return false;
         }
         if self.mailbox.ended().is_some() {
             if past(*out.ending.get_or_insert(now), config.close_seconds) {
-                self.sink.cut();
+                self.cut(out);
             }
             return false;
         }
@@ -272,6 +277,14 @@ impl Connection {
             return true;
         }
         false
+    }
+
+    /// Ends the connection without a word; its reader finds the end and takes it away.
+    fn cut(&self, out: &mut Out) {
+        out.is_cut = true;
+        (out.rest, out.control) = (None, None);
+        self.mailbox.end(VANISHED);
+        self.sink.cut();
     }
 
     fn close(&self, code: CloseCode, reason: &str) -> bool {
@@ -298,6 +311,6 @@ impl Out {
 
 impl Following {
     fn is_at_head(&self) -> bool {
-        self.source.ring.head() == self.position
+        self.source.ring.head() <= self.position
     }
 }

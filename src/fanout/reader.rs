@@ -134,6 +134,7 @@ async fn written(shard: &Rc<Shard>, connection: &Connection) {
             if connection.is_written() || connection.sink.stream().ready(Interest::WRITABLE).await.is_err() {
                 return;
             }
+            consume_budget().await;
         }
     };
     let _ = timeout(Duration::from_secs(shard.config.close_seconds), writing).await;

@@ -245,7 +245,8 @@ impl Shard {
         let mut sources = self.sources.borrow_mut();
         let source = sources.entry(Arc::as_ptr(&ring).addr()).or_insert_with(|| {
             let source = Source::new(ring);
-            spawn_local(self.clone().watch(Rc::downgrade(&source), source.ring.clone()));
+            let watch = self.clone().watch(Rc::downgrade(&source), source.ring.clone(), source.ring.head());
+            spawn_local(watch);
             source
         });
         source.followers.borrow_mut().insert(key);
@@ -261,12 +262,13 @@ impl Shard {
     }
 
     /// Tells the sweep of each new frame, as long as somebody here follows the room.
-    async fn watch(self: Rc<Self>, source: Weak<Source>, ring: Arc<Ring>) {
-        let mut seen = ring.head();
+    async fn watch(self: Rc<Self>, source: Weak<Source>, ring: Arc<Ring>, mut seen: u64) {
         while !ring.is_closed() {
             ring.changed(seen).await;
             let Some(source) = source.upgrade() else { return };
-            let has_urgent = ring.urgent_head() > mem::replace(&mut seen, ring.head());
+            // In this order: an urgent frame that comes in between is seen twice, not overlooked.
+            let head = ring.head();
+            let has_urgent = ring.urgent_head() > mem::replace(&mut seen, head);
             if has_urgent && !source.is_urgent.replace(true) {
                 self.urgent.borrow_mut().push(source);
                 self.wake.notify_one();

@@ -45,6 +45,9 @@ pub struct Config {
     pub reads_waiting_max: usize,
     /// Holds for which room in memory is made at the start.
     pub holds_expected: usize,
+    /// A start that reads more transactions than this makes a checkpoint, so that the next one reads fewer; a shutdown
+    /// makes one for a tenth of it.
+    pub checkpoint_after: u64,
     /// Below this much free disk, holds are refused with `busy` and the desk is not ready.
     pub reserve_mb: u64,
 }
@@ -70,6 +73,7 @@ impl Default for Config {
             readers: 2,
             reads_waiting_max: 1_024,
             holds_expected: 65_536,
+            checkpoint_after: 1_000_000,
             reserve_mb: 256,
         }
     }

@@ -24,7 +24,7 @@ use crate::{
         handover::{Decisions, Handover, Outcome, Reply},
         hold::View,
         journal::Journal,
-        ledger::{Ledger, Restorer},
+        ledger::{Ledger, Restored, Restorer},
         owner::{Ask, Owner},
         poison::Poison,
         publish::{Event, Publisher},
@@ -93,7 +93,7 @@ impl Desk {
         poison: Poison,
     ) -> Result<Self, Error> {
         config.check().map_err(Error::Config)?;
-        let (ledger, skus) = take_up(&config, &clock, store.as_mut())?;
+        let Restored { ledger, skus, tail } = take_up(&config, &clock, store.as_mut())?;
         let signer = Signer::new(&store.signing_seed()?);
         let readers = Readers::open(store.as_ref(), &config)?;
         let (fast, counters) = (Arc::new(Fast::default()), Arc::new(Counters::new()));
@@ -114,6 +114,7 @@ impl Desk {
         let owner = Owner {
             config: config.clone(),
             clock: clock.clone(),
+            checkpoint_tx: ledger.last_tx() - tail,
             ledger,
             mailbox: asks,
             fast: fast.clone(),
@@ -365,13 +366,18 @@ impl Desk {
 }
 
 /// Reads the ledger out of its store.
-fn take_up(config: &Config, clock: &Clock, store: &mut dyn Store) -> Result<(Ledger, Vec<SkuRow>), Error> {
+fn take_up(config: &Config, clock: &Clock, store: &mut dyn Store) -> Result<Restored, Error> {
     clock.not_before(store.newest()?);
     let key_ms = i64::try_from(config.key_time().as_millis()).unwrap_or(i64::MAX);
     let recent = UnixMs(clock.now().0.saturating_sub(key_ms));
     let mut restorer = Restorer::new(config.clone(), recent);
     store.load(recent, &mut restorer)?;
-    Ok(restorer.finish())
+    let mut restored = restorer.finish();
+    if restored.tail > config.checkpoint_after {
+        store.checkpoint(&restored.ledger.checkpoint())?;
+        restored.tail = 0;
+    }
+    Ok(restored)
 }
 
 /// Shows callers what was taken up.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     id::SkuId,
-    order::{Answered, hold::View, refusal::Refusal, tx::Tx},
+    order::{Answered, hold::View, refusal::Refusal, store::Checkpoint, tx::Tx},
     protocol::StockCount,
 };
 
@@ -79,6 +79,7 @@ pub struct Handover {
 #[derive(Debug, Default)]
 struct Slot {
     next: Decisions,
+    checkpoint: Option<Checkpoint>,
     closed: bool,
 }
 
@@ -116,6 +117,16 @@ impl Handover {
         drop(slot);
         self.taken.notify_one();
         Taken::Batch
+    }
+
+    /// The owner has ended: after what is left the journal writes `checkpoint`.
+    pub fn finish(&self, checkpoint: Option<Checkpoint>) {
+        self.slot().checkpoint = checkpoint;
+        self.close();
+    }
+
+    pub fn take_checkpoint(&self) -> Option<Checkpoint> {
+        self.slot().checkpoint.take()
     }
 
     /// One side has ended: the journal takes what is left, the owner puts nothing more.

@@ -100,13 +100,12 @@ impl Standing {
         self.expires_at > held.held_until
     }
 
-    /// Pieces of line `index` that count against the buyer's limits.
-    pub fn counted(&self, held: &Held, index: usize) -> u32 {
-        let refunded = self.placed.as_ref().map_or(0, |placed| placed.refunded[index]);
-        match self.state {
-            State::Held | State::Paid => held.lines[index].quantity - refunded,
-            State::Cancelled | State::Expired | State::RefundDue | State::Refunded => 0,
-        }
+    /// Pieces of each line that count against the buyer's limits.
+    pub fn counted(&self, held: &Held) -> Box<[u32]> {
+        let counts = matches!(self.state, State::Held | State::Paid);
+        let refunded = |index: usize| self.placed.as_ref().map_or(0, |placed| placed.refunded[index]);
+        let of_line = |(index, line): (usize, &HoldLine)| if counts { line.quantity - refunded(index) } else { 0 };
+        held.lines.iter().enumerate().map(of_line).collect()
     }
 }
 

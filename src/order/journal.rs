@@ -63,6 +63,9 @@ impl Journal {
             }
         }
         self.publisher.send(self.clock.now());
+        if let Some(checkpoint) = self.handover.take_checkpoint() {
+            self.store.checkpoint(&checkpoint)?;
+        }
         self.store.tidy(true)
     }
 

@@ -33,6 +33,8 @@ const ROUND_MAX: usize = 256;
 const FORGET_MAX: usize = 1_024;
 /// A hold expires at most this long after its time.
 const TICK: Duration = Duration::from_millis(20);
+/// How long to wait for a command when no hold is open.
+const IDLE: Duration = Duration::from_millis(250);
 
 /// What waits for the owner.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub struct Owner {
     pub handover: Arc<Handover>,
     pub counters: Arc<Counters>,
     pub decided: Decisions,
+    /// The last transaction in the checkpoint.
+    pub checkpoint_tx: u64,
 }
 
 impl Owner {
@@ -91,7 +95,9 @@ impl Owner {
             stopped |= self.round(&mut asks);
         }
         while self.drain(&mut asks) {}
-        self.handover.close();
+        let tail = self.ledger.last_tx() - self.checkpoint_tx;
+        let checkpoint = (tail > self.config.checkpoint_after / 10).then(|| self.ledger.checkpoint());
+        self.handover.finish(checkpoint);
     }
 
     /// After a stop: what was sent before is still decided.
@@ -105,10 +111,7 @@ impl Owner {
 
     fn wait(&self) -> Duration {
         let now = self.clock.now();
-        match self.ledger.earliest_due() {
-            Some(due) if due <= now => Duration::ZERO,
-            _ => TICK,
-        }
+        self.ledger.earliest_due().map_or(IDLE, |due| due.since(now).min(TICK))
     }
 
     /// Decides what was drained. `true`: it is time to stop.
@@ -182,10 +185,8 @@ impl Owner {
     fn define(&mut self, terms: &ProductTerms, reply: Reply<Vec<(SkuId, StockCount)>>, now: UnixMs) {
         let decided = self.ledger.define(terms, now);
         if decided.is_ok() {
-            for (sku, _) in &terms.skus {
-                if let Some(book) = self.ledger.books().find(sku) {
-                    self.fast.defined(sku, book.terms.clone(), book.count.available);
-                }
+            for book in self.ledger.books().of_product(&terms.product) {
+                self.fast.defined(&book.sku, book.terms.clone(), book.count.available);
             }
         }
         let outcome = self.settle(decided);

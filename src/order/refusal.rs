@@ -47,7 +47,9 @@ pub enum Refusal {
         held: u64,
         sold: u64,
     },
-    /// The SKU or product belongs to another product or merchant.
+    /// The product belongs to another merchant.
+    ProductTaken,
+    /// The SKU belongs to another product.
     Taken {
         sku: SkuId,
     },
@@ -91,6 +93,7 @@ impl From<Refusal> for Fault {
                 Fault::new(ErrorCode::StockBelowHeld, "below what is held and sold")
                     .detail(json!({ "held": held, "sold": sold }))
             }
+            Refusal::ProductTaken => Fault::new(ErrorCode::Conflict, "the product belongs to another merchant"),
             Refusal::Taken { sku } => {
                 Fault::new(ErrorCode::Conflict, "the SKU belongs to another product").detail(json!({ "sku": sku }))
             }

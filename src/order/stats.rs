@@ -110,6 +110,12 @@ pub fn bump(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Counters {
     pub fn new() -> Self {
         let histogram = || Mutex::new(Histogram::new(3).expect("three digits are possible"));

@@ -51,6 +51,8 @@ pub struct HoldStep {
     pub step: Step,
     pub held: Arc<Held>,
     pub standing: Standing,
+    /// Pieces of each line that counted against the buyer's limits before this step.
+    pub counted_before: Box<[u32]>,
     /// The person has no number on disk yet.
     pub new_person: bool,
     /// The number of the private message.

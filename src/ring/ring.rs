@@ -116,10 +116,12 @@ impl Ring {
             kept.frames.push_back(frame);
             kept.forget_oldest(&self.config);
             self.want_fresh_snapshot(&kept);
-            (kept.head(), urgent)
+            let head = kept.head();
+            // Under the lock: whoever reads a frame finds the head behind it.
+            self.head.store(head, Ordering::Release);
+            (head, urgent)
         };
 
-        self.head.store(head, Ordering::Release);
         self.moved.send_modify(|moved| {
             moved.head = head;
             if urgent {

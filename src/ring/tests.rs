@@ -42,6 +42,7 @@ impl Client {
         match ring.read(self.position, bytes_max, &mut frames) {
             Read::UpTo(position) => {
                 assert_eq!(position, self.position + frames.len() as u64);
+                assert!(position <= ring.head(), "the head is behind what can be read");
                 self.position = position;
                 frames.iter().for_each(|frame| self.apply(frame));
             }

@@ -82,10 +82,10 @@ struct Flushing {
 }
 
 pub(super) fn spawn(mut hub: Hub, mut mailbox: mpsc::Receiver<Request>) {
+    hub.publish_brief();
+    hub.refresh_snapshot();
     let span = info_span!("room", room = %hub.shown.room);
     let run = async move {
-        hub.read_stock();
-        hub.refresh_snapshot();
         let closing = hub.run(&mut mailbox).await;
         hub.close_tick().await;
         hub.tape.close(&hub.shown.room).await;

@@ -11,7 +11,7 @@ use tracing::info;
 use crate::{
     clock::Clock,
     id::{RoomId, SkuId, Who},
-    protocol::{ErrorCode, Fault, Product, StockCount},
+    protocol::{ErrorCode, Fault, MediaState, Product, StockCount},
     ring::{self, Ring},
     room::{
         Brief, Catalogue, Command, Config, Handle, RoomFacts, Stats,
@@ -24,12 +24,15 @@ use crate::{
     },
 };
 
+/// A look at something outside, answered at once.
+pub type Look<Of, Seen> = Box<dyn Fn(&Of) -> Option<Seen> + Send + Sync>;
+
 /// The outside as rooms see it; `app.rs` fills it in.
 pub struct Outside {
     /// The publisher's media time in milliseconds, while live.
-    pub media_time: Box<dyn Fn(&RoomId) -> Option<u64> + Send + Sync>,
+    pub media_time: Look<RoomId, u64>,
     /// A SKU's committed counts and the hash of the entry they stand at.
-    pub stock: Box<dyn Fn(&SkuId) -> Option<(StockCount, String)> + Send + Sync>,
+    pub stock: Look<SkuId, (StockCount, String)>,
     /// What was shown and concerns connections.
     pub shown: mpsc::Sender<Shown>,
 }
@@ -121,6 +124,7 @@ impl Rooms {
         let last = last.map_err(|_| OpenError::Cancelled)??;
         let mut state = last.unwrap_or_else(|| State::new(facts.id.clone(), facts.title.clone()));
         state.show.title = facts.title.clone();
+        self.bring_up_to_date(&mut state);
         let epoch = Alphanumeric.sample_string(&mut rand::rng(), 12);
         inner.tape.open(&facts.id, Line::head(&state, &epoch, inner.clock.now())).await?;
 
@@ -128,7 +132,6 @@ impl Rooms {
         let ring = Ring::new(inner.ring.clone(), epoch.clone(), state.seq, hub::snapshot_text(&state, &epoch, 0));
         let (mailbox, inbox) = mpsc::channel(inner.config.mailbox.max(1));
         let (brief, stats) = (Arc::new(ArcSwap::from_pointee(Brief::default())), Arc::new(Stats::default()));
-        let shelf = state.shelf.clone();
         hub::spawn(
             Hub {
                 config: inner.config.clone(),
@@ -150,19 +153,23 @@ impl Rooms {
             inbox,
         );
         let handle = Handle { facts, mailbox, ring, audience, brief, stats };
-        self.catch_up(&handle, shelf).await;
         inner.open.insert(handle.facts.id.clone(), handle.clone());
         Ok(handle)
     }
 
-    /// What may have changed while nobody looked: products, and media that is certainly gone.
-    async fn catch_up(&self, handle: &Handle, shelf: Vec<Product>) {
-        handle.tell(Command::Media { live: false, tracks: vec![] }).await;
-        for product in &shelf {
-            if let Some(now) = self.0.catalogue.product(&product.id) {
-                handle.tell(Command::ProductChanged(Box::new((*now).clone()))).await;
+    /// What may have changed while nobody looked: products, counts, and a picture that is certainly gone. No events
+    /// tell it, because nobody is there yet: everybody begins with a snapshot of this state.
+    fn bring_up_to_date(&self, state: &mut State) {
+        state.media = MediaState::default();
+        let cards = state.shelf.iter_mut().chain(state.pinned.as_mut().map(|p| &mut p.product));
+        for card in cards {
+            if let Some(now) = self.0.catalogue.product(&card.id) {
+                *card = (*now).clone();
             }
         }
+        let skus = state.shelf.iter().flat_map(|p| &p.skus);
+        let counts = skus.filter_map(|sku| Some((sku.id.clone(), (self.0.outside.stock)(&sku.id)?.0)));
+        state.stock = counts.collect();
     }
 
     /// Brings a fact about a SKU to every room that has it on its shelf.

@@ -2,6 +2,7 @@
 
 mod driver;
 mod hardship;
+mod newcomer;
 mod pictures;
 mod secrets;
 mod show;

@@ -2,13 +2,82 @@
 
 use std::{env, fs, path::PathBuf};
 
-use super::stage::{Stage, comment, go_live, hook, on_shelf, picture_runs, reserve_pinned, shows_card, shows_comment};
-use crate::support::shop::TOTE;
+use super::{
+    newcomer::Demo,
+    stage::{Stage, comment, go_live, hook, on_shelf, picture_runs, reserve_pinned, shows_card, shows_comment},
+};
+use crate::support::{
+    chrome::{Chrome, Habits, Turn},
+    page::Page,
+    shop::TOTE,
+};
+
+const PHONE: (u32, u32) = (390, 844);
+const DESK: (u32, u32) = (1440, 900);
+
+fn folder() -> Option<PathBuf> {
+    let folder = PathBuf::from(env::var_os("MAISHOU_SCREENSHOTS")?);
+    fs::create_dir_all(&folder).expect("the folder can be made");
+    Some(folder)
+}
+
+async fn open(chrome: &Chrome, url: &str, (width, height): (u32, u32)) -> Page {
+    let page = chrome.blank().await;
+    page.resize(width, height).await;
+    page.goto(url).await;
+    page
+}
 
 #[tokio::test]
-async fn the_pages_can_be_looked_at() {
-    let Some(folder) = env::var_os("MAISHOU_SCREENSHOTS").map(PathBuf::from) else { return };
-    fs::create_dir_all(&folder).expect("the folder can be made");
+async fn the_demo_can_be_looked_at() {
+    let Some(folder) = folder() else { return };
+    let turn = Turn::wait().await;
+    let demo = Demo::start().await;
+    let chrome = Chrome::launch(&turn, Habits::default()).await;
+
+    let phone = open(&chrome, &demo.viewer, PHONE).await;
+    picture_runs(&phone, 50).await;
+    phone.wait_for("document.querySelectorAll('[data-test=\"comment\"]').length >= 5").await;
+    phone.wait_for("document.querySelector('[data-test=\"card\"]').checkVisibility()").await;
+    phone.screenshot(&folder.join("viewer-390x844.png")).await;
+    reserve_pinned(&phone).await;
+    phone.screenshot(&folder.join("hold-390x844.png")).await;
+    phone.close().await;
+
+    let shelf = open(&chrome, &demo.viewer, PHONE).await;
+    shelf.click(&hook("shelf-open")).await;
+    picture_runs(&shelf, 25).await;
+    shelf.screenshot(&folder.join("shelf-390x844.png")).await;
+    shelf.close().await;
+
+    let desk = open(&chrome, &demo.viewer, DESK).await;
+    picture_runs(&desk, 50).await;
+    desk.wait_for("document.querySelectorAll('[data-test=\"comment\"]').length >= 8").await;
+    desk.screenshot(&folder.join("viewer-1440x900.png")).await;
+    desk.close().await;
+
+    let studio = open(&chrome, &demo.studio, DESK).await;
+    studio.choose(&hook("source"), "test").await;
+    studio.wait_for("document.querySelectorAll('[data-test=\"comment\"]').length >= 5").await;
+    studio.screenshot(&folder.join("studio-1440x900.png")).await;
+    go_live(&studio).await;
+    studio.click(&on_shelf("teapot", "pin")).await;
+    studio.wait_for("document.querySelector('[data-test=\"explain\"]').innerText.includes('Celadon')").await;
+    studio.wait_for("/[1-9][0-9]* kb.s/.test(document.body.innerText)").await;
+    studio.screenshot(&folder.join("studio-live-1440x900.png")).await;
+    studio.resize(PHONE.0, PHONE.1).await;
+    studio.screenshot(&folder.join("studio-390x844.png")).await;
+
+    let ops = open(&chrome, &demo.ops, DESK).await;
+    ops.wait_for("document.querySelector('[data-test=\"rooms\"]')?.innerText.includes('demo')").await;
+    ops.wait_for("/[1-9]/.test(document.querySelector('[data-test=\"rates\"]')?.innerText)").await;
+    ops.screenshot(&folder.join("ops-1440x900.png")).await;
+}
+
+/// With the browser's own camera in place of the clip.
+#[tokio::test]
+async fn a_real_show_can_be_looked_at() {
+    let Some(folder) = folder() else { return };
     let stage = Stage::open().await;
     let studio = stage.studio().await;
     go_live(&studio).await;
@@ -20,18 +89,6 @@ async fn the_pages_can_be_looked_at() {
         comment(&alice, text).await;
         studio.wait_for(&shows_comment(text)).await;
     }
-
-    alice.screenshot(&folder.join("viewer-390x844.png")).await;
-    studio.screenshot(&folder.join("studio-1440x900.png")).await;
-    reserve_pinned(&alice).await;
-    alice.screenshot(&folder.join("viewer-hold-390x844.png")).await;
-
-    let desk = stage.watch("bob").await;
-    desk.resize(1440, 900).await;
-    picture_runs(&desk, 10).await;
-    desk.screenshot(&folder.join("viewer-1440x900.png")).await;
-    let phone = stage.watch("carol").await;
-    phone.click(&hook("shelf-open")).await;
-    picture_runs(&phone, 10).await;
-    phone.screenshot(&folder.join("shelf-390x844.png")).await;
+    alice.screenshot(&folder.join("camera-viewer-390x844.png")).await;
+    studio.screenshot(&folder.join("camera-studio-1440x900.png")).await;
 }

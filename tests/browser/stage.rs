@@ -156,7 +156,7 @@ pub struct Received {
 pub async fn received(page: &Page) -> Received {
     const STATS: &str = "(async () => {
         const by = {};
-        for (const report of (await window.maishou.pc?.getStats() ?? new Map()).values())
+        for (const report of (await window.maishou?.pc?.getStats() ?? new Map()).values())
             if (report.type === 'inbound-rtp') by[report.kind] = report;
         return {
             frames: by.video?.framesDecoded ?? 0, width: by.video?.frameWidth ?? 0, height: by.video?.frameHeight ?? 0,

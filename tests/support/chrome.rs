@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{
     devtools::DevTools,
     page::Page,
+    process::end_with_parent,
     scratch::Scratch,
-    server::end_with_parent,
     wait::{DEADLINE, wait_until},
 };
 

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod devtools;
 pub mod offer;
 pub mod page;
+pub mod process;
 pub mod rest;
 pub mod scratch;
 pub mod server;

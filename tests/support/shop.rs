@@ -49,12 +49,16 @@ impl Shop {
         server.rest().get(&format!("/v1/rooms/{}", self.room)).send().await.ok()
     }
 
-    /// `available`, `held` and `sold` of a SKU now.
-    pub async fn stock(&self, server: &Server, sku: &str) -> [u64; 3] {
-        let snapshot = self.snapshot(server).await;
-        let stock = snapshot["stock"].get(sku).or(snapshot["snapshot"]["stock"].get(sku)).cloned();
-        let stock = stock.unwrap_or_else(|| panic!("{sku} in {snapshot}"));
-        ["available", "held", "sold"].map(|count| stock[count].as_u64().unwrap_or_else(|| panic!("{count} in {stock}")))
+    /// Waits until the room shows these counts, `available`, `held` and `sold`; a room hears of stock in steps.
+    pub async fn stock_becomes(&self, server: &Server, sku: &str, expected: [u64; 3]) {
+        let mut last = Value::Null;
+        let came = poll(DEADLINE, async || {
+            last = self.snapshot(server).await["stock"][sku].clone();
+            let counts = ["available", "held", "sold"].map(|count| last[count].as_u64());
+            (counts == expected.map(Some)).then_some(())
+        })
+        .await;
+        assert!(came.is_some(), "{sku} did not become {expected:?}: {last}");
     }
 
     /// Waits until the room shows these counts, and no others come after them: they are the chain's end.

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -306,6 +306,29 @@ fn the_end_of_a_client_is_told_with_its_code() {
 }
 
 #[test]
+fn a_client_that_closes_and_resets_at_once_does_not_hold_up_its_shard() {
+    let server = Server::start(Config { shards: 1, ..Config::default() });
+    let mut hub = Hub::new(ring::Config::default());
+    for _ in 0..20 {
+        let ring = hub.ring.clone();
+        let (stream, closed) = server.connect(move |outlet| outlet.follow(ring, 0, None), echo);
+        small_receive_buffer(&stream);
+        (0..20).for_each(|_| hub.comment(10_000));
+        let mut client = websocket(stream);
+        client.close(None).unwrap();
+        SockRef::from(client.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let code = closed.recv_timeout(DEADLINE).expect("its end is told");
+        assert!([1005, 1006].contains(&code), "{code}");
+    }
+
+    let (stream, _closed) = server.connect(|_| (), echo);
+    let mut client = websocket(stream);
+    client.send(Message::text("still there?")).unwrap();
+    assert_eq!(next_text(&mut client), "still there?");
+}
+
+#[test]
 fn a_drain_sends_everyone_away_and_spreads_their_return() {
     let server = Server::start(Config { shards: 2, ..Config::default() });
     let hub = Hub::new(ring::Config::default());
@@ -395,7 +418,7 @@ fn a_client_that_takes_nothing_is_cut_off_and_pins_little() {
 
 #[test]
 fn a_state_event_goes_out_of_turn_behind_what_was_pending() {
-    let server = Server::start(Config { shards: 2, tick_ms: 6_000, ..Config::default() });
+    let server = Server::start(Config { shards: 2, tick_ms: 600_000, ..Config::default() });
     let mut hub = Hub::new(ring::Config::default());
     let mut viewers: Vec<_> = (0..1_000).map(|_| websocket(server.viewer(&hub.ring))).collect();
     let followed = || Arc::strong_count(&hub.ring) >= 3;
@@ -403,16 +426,15 @@ fn a_state_event_goes_out_of_turn_behind_what_was_pending() {
     let mut views: Vec<View> = viewers.iter().map(|_| View::default()).collect();
 
     (0..50).for_each(|_| hub.comment(100));
-    let told = Instant::now();
     hub.state();
 
+    // A round takes ten minutes, so that nobody is reached in turn.
     for (viewer, view) in viewers.iter_mut().zip(&mut views) {
         while view.cursor < hub.seq {
             view.take(&next_text(viewer));
         }
         assert_eq!(view.events, (1..=51).collect::<Vec<_>>());
     }
-    assert!(told.elapsed() < Duration::from_secs(3), "a round takes six seconds, this took {:?}", told.elapsed());
     assert_eq!(server.fanout.stats().early_sweeps, 2, "one on each shard");
 }
 

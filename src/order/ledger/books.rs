@@ -34,6 +34,8 @@ pub struct Books {
     books: Vec<Book>,
     by_sku: HashMap<SkuId, u32>,
     products: HashMap<ProductId, (u32, MerchantId)>,
+    /// The SKUs of each product, by its number.
+    of_product: Vec<Vec<u32>>,
     /// SKUs with entries since the last check.
     touched: Vec<u32>,
 }
@@ -86,33 +88,35 @@ impl Books {
             return Err(Refusal::malformed("stock", "too large"));
         }
         let known = self.products.get(&terms.product);
+        if known.is_some_and(|(_, merchant)| *merchant != terms.merchant) {
+            return Err(Refusal::ProductTaken);
+        }
         for (index, (sku, _)) in terms.skus.iter().enumerate() {
             if terms.skus[..index].iter().any(|(other, _)| other == sku) {
                 return Err(Refusal::malformed("skus", "the same SKU twice"));
             }
             let of_this = |book: &Book| known.is_some_and(|(product_no, _)| *product_no == book.product_no);
-            if known.is_some_and(|(_, merchant)| *merchant != terms.merchant)
-                || self.find(sku).is_some_and(|book| !of_this(book))
-            {
+            if self.find(sku).is_some_and(|book| !of_this(book)) {
                 return Err(Refusal::Taken { sku: sku.clone() });
             }
         }
         Ok(())
     }
 
-    /// Tells terms that were checked; SKUs that are new get an empty book.
+    /// Tells terms that were checked; SKUs that are new get an empty book. SKUs that the product has no longer lose
+    /// their terms.
     pub fn set_terms(&mut self, terms: &ProductTerms) -> Vec<OpenedSku> {
+        let product_no = self.product(&terms.product, &terms.merchant);
+        for no in &self.of_product[product_no as usize] {
+            self.books[*no as usize].terms = None;
+        }
         let shared = Arc::new(Terms::from(terms));
         let mut opened = Vec::new();
         for (sku, _) in &terms.skus {
             if !self.by_sku.contains_key(sku) {
                 let no = u32::try_from(self.books.len()).expect("fewer than four billion SKUs");
-                let new = OpenedSku {
-                    no,
-                    sku: sku.clone(),
-                    product: terms.product.clone(),
-                    merchant: terms.merchant.clone(),
-                };
+                let (product, merchant) = (terms.product.clone(), terms.merchant.clone());
+                let new = OpenedSku { no, sku: sku.clone(), product, merchant };
                 self.add(&new, 0, StockCount::default());
                 opened.push(new);
             }
@@ -122,10 +126,17 @@ impl Books {
         opened
     }
 
+    /// All SKUs that ever were of a product.
+    pub fn of_product(&self, product: &ProductId) -> impl Iterator<Item = &Book> {
+        let known = self.products.get(product);
+        known.into_iter().flat_map(|(no, _)| &self.of_product[*no as usize]).map(|no| self.book(*no))
+    }
+
     /// Adds a SKU with its counts: a new one, or one from the store. They come in the order of their numbers.
     pub fn add(&mut self, new: &OpenedSku, stock: u64, count: StockCount) {
         assert_eq!(new.no as usize, self.books.len(), "SKUs are numbered without gaps");
         let product_no = self.product(&new.product, &new.merchant);
+        self.of_product[product_no as usize].push(new.no);
         self.by_sku.insert(new.sku.clone(), new.no);
         self.books.push(Book {
             no: new.no,
@@ -138,9 +149,19 @@ impl Books {
         });
     }
 
+    /// Every product by its number, with its merchant.
+    pub fn products(&self) -> HashMap<u32, (ProductId, MerchantId)> {
+        self.products.iter().map(|(product, (no, merchant))| (*no, (product.clone(), merchant.clone()))).collect()
+    }
+
     /// The number of a product.
     pub fn product(&mut self, product: &ProductId, merchant: &MerchantId) -> u32 {
-        let next = u32::try_from(self.products.len()).expect("fewer than four billion products");
-        self.products.entry(product.clone()).or_insert_with(|| (next, merchant.clone())).0
+        if let Some((no, _)) = self.products.get(product) {
+            return *no;
+        }
+        let no = u32::try_from(self.products.len()).expect("fewer than four billion products");
+        self.products.insert(product.clone(), (no, merchant.clone()));
+        self.of_product.push(Vec::new());
+        no
     }
 }

@@ -90,6 +90,11 @@ impl Holds {
         self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
+    /// The holds that are open, the next to expire first.
+    pub fn all_open(&self) -> impl Iterator<Item = &View> {
+        self.due.iter().filter_map(|(_, id)| self.get(id))
+    }
+
     pub fn earliest_due(&self) -> Option<UnixMs> {
         self.due.first().map(|(at, _)| *at)
     }

@@ -5,40 +5,41 @@
 //! are open or whose keys are remembered, and who has how much of what.
 
 mod books;
+mod ending;
 mod holds;
 mod keys;
+mod making;
 #[cfg(test)]
 mod oracle;
 mod people;
 mod refund;
 mod restore;
+mod stock;
 mod terms;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
-use uuid::Builder;
-
 pub use self::{
     books::Books,
     keys::Known,
-    restore::Restorer,
+    restore::{Restored, Restorer},
     terms::{Terms, offer},
 };
 use self::{holds::Holds, keys::Keys, people::People};
 use crate::{
     clock::UnixMs,
-    id::{HoldId, MerchantId, Money, SkuId, Sub},
+    id::{MerchantId, Sub},
     order::{
         config::Config,
         entry::EntryType,
-        hold::{Held, Placed, Standing, State, Step, View},
+        hold::{Held, Step, View},
         refusal::Refusal,
-        request::{AdjustAsk, HoldAsk, Key, KeyId, Party, ProductTerms, StockChange},
+        request::{Key, KeyId, Party},
         tx::{Entry, HoldStep, OrderBefore, Tx, What},
     },
-    protocol::StockCount,
+    protocol::HoldLine,
 };
 
 /// What the ledger decided.
@@ -133,122 +134,11 @@ impl Ledger {
         Tx { no: self.last, at, entries, key, what }
     }
 
-    /// Tells a product's terms and opens the stock of its SKUs that are new.
-    pub fn define(&mut self, terms: &ProductTerms, now: UnixMs) -> Result<Decided<Vec<(SkuId, StockCount)>>, Refusal> {
-        let now = self.tick(now);
-        self.books.check_terms(terms)?;
-        let opened = self.books.set_terms(terms);
-        let entries: Vec<_> = opened.iter().map(|new| self.opening(new.no, &new.sku, terms)).collect();
-        let counts = terms.skus.iter().map(|(sku, _)| (sku.clone(), self.books.find(sku).expect("it is set").count));
-        let counts = counts.collect();
-        if opened.is_empty() {
-            return Ok(Decided { answer: counts, replayed: false, tx: None });
-        }
-        let tx = self.tx(now, entries, None, What::Opened(opened));
-        Ok(Decided::anew(counts, tx))
-    }
-
-    fn opening(&mut self, no: u32, sku: &SkuId, terms: &ProductTerms) -> Entry {
-        let stock = terms.skus.iter().find(|(s, _)| s == sku).map_or(0, |(_, stock)| *stock);
-        let stock = i64::try_from(stock).expect("a stock that was checked");
-        self.books.enter(no, EntryType::Opened, stock).expect("a stock that was checked")
-    }
-
-    /// Sets stock aside for one buyer.
-    pub fn hold(&mut self, ask: &HoldAsk, now: UnixMs) -> Result<Decided<View>, Refusal> {
-        let now = self.tick(now);
-        let skus = self.books.find_all(&ask.lines)?;
-        if let Some(known) = self.keys.recall(ask.key)? {
-            return self.first_answer(known).map(Decided::again);
-        }
-        let terms = self.books.terms(&skus)?;
-        let total = offer(&ask.lines, &terms, now)?;
-        self.check_limits(ask, &skus, &terms)?;
-        self.check_stock(ask, &skus)?;
-        if self.closed || self.holds.open() >= self.config.holds_open_max {
-            return Err(Refusal::BUSY);
-        }
-        self.check_room_for_key()?;
-        Ok(self.make_hold(ask, &skus, total, now))
-    }
-
-    fn check_room_for_key(&self) -> Result<(), Refusal> {
-        if self.keys.len() < self.config.keys_max { Ok(()) } else { Err(Refusal::BUSY) }
-    }
-
-    /// What a hold's key was answered: the hold as it was made.
-    fn first_answer(&self, known: &Known) -> Result<View, Refusal> {
-        let Known::Hold(id) = known else {
-            return Err(Refusal::KeyReused);
-        };
-        let view = self.holds.get(id).expect("a hold outlives its key");
-        Ok(View { held: view.held.clone(), standing: Standing::new(&view.held) })
-    }
-
-    fn check_limits(&self, ask: &HoldAsk, skus: &[u32], terms: &[&Terms]) -> Result<(), Refusal> {
-        let person = self.people.get(&ask.sub);
-        for (no, terms) in skus.iter().zip(terms) {
-            let product = self.books.book(*no).product_no;
-            let of_product = ask.lines.iter().zip(skus).filter(|(_, no)| self.books.book(**no).product_no == product);
-            let wanted: u64 = of_product.map(|(line, _)| u64::from(line.quantity)).sum();
-            if let Some(limit) = terms.limit_per_order.filter(|limit| wanted > u64::from(*limit)) {
-                return Err(Refusal::LimitReached { limit, have: 0 });
-            }
-            let have = person.map_or(0, |person| self.people.pieces(person.no, product, ask.show.as_deref()));
-            let with_these = u64::from(have) + wanted;
-            if let Some(limit) = terms.limit_per_user.filter(|limit| with_these > u64::from(*limit)) {
-                return Err(Refusal::LimitReached { limit, have });
-            }
-        }
-        let (open, limit) = (person.map_or(0, |person| person.open), self.config.holds_open_per_person_max);
-        if open >= limit { Err(Refusal::LimitReached { limit, have: open }) } else { Ok(()) }
-    }
-
-    fn check_stock(&self, ask: &HoldAsk, skus: &[u32]) -> Result<(), Refusal> {
-        for (line, no) in ask.lines.iter().zip(skus) {
-            let available = self.books.book(*no).count.available;
-            if available < u64::from(line.quantity) {
-                return Err(Refusal::SoldOut { sku: line.sku.clone(), available });
-            }
-        }
-        Ok(())
-    }
-
-    fn make_hold(&mut self, ask: &HoldAsk, skus: &[u32], total: Money, now: UnixMs) -> Decided<View> {
-        let terms = self.books.terms(skus).expect("terms that were checked");
-        let lines = terms::priced(&ask.lines, &terms);
-        let (person, new_person) = self.people.meet(&ask.sub);
-        person.open += 1;
-        let held = Arc::new(Held {
-            tx: self.last + 1,
-            id: hold_id(now, &ask.seed.id),
-            person: person.no,
-            sub: ask.sub.clone(),
-            merchant: self.books.book(skus[0]).merchant.clone(),
-            room: ask.room.clone(),
-            show: ask.show.clone(),
-            shown_as: ask.shown_as.clone(),
-            lines,
-            total,
-            made_at: now,
-            held_until: now.plus(self.config.hold_time()),
-            nonce: ask.seed.nonce,
-        });
-        let view = View { standing: Standing::new(&held), held };
-        let entries = self.move_lines(&view.held, EntryType::Held).expect("stock that was checked");
-        self.count_lines(&view.held);
-        self.keys.remember(ask.key, Known::Hold(view.held.id), now);
-        self.holds.add(view.clone(), true);
-        let tx = self.step(Step::Held, &view, entries, now, StepExtra { key: Some(ask.key), new_person, reason: None });
-        Decided::anew(view, tx)
-    }
-
     /// One entry for each line of a hold. `None`, and nothing done, when a line has not so many pieces.
     fn move_lines(&mut self, held: &Held, kind: EntryType) -> Option<Vec<Entry>> {
         let nos: Vec<u32> = held.lines.iter().map(|line| self.books.find(&line.sku).expect("a held SKU").no).collect();
-        let possible = |(line, no): (&crate::protocol::HoldLine, &u32)| {
-            kind.moves(self.books.book(*no).count, line.quantity.into()).is_some()
-        };
+        let possible =
+            |(line, no): (&HoldLine, &u32)| kind.moves(self.books.book(*no).count, line.quantity.into()).is_some();
         if !held.lines.iter().zip(&nos).all(possible) {
             return None;
         }
@@ -289,6 +179,7 @@ impl Ledger {
             step,
             held: view.held.clone(),
             standing: view.standing.clone(),
+            counted_before: extra.counted_before,
             new_person: extra.new_person,
             n,
             message_before,
@@ -296,142 +187,6 @@ impl Ledger {
             reason: extra.reason,
         });
         self.tx(at, entries, extra.key, what)
-    }
-
-    /// Makes a hold an order.
-    ///
-    /// By a merchant or admin it says that money was taken: when the hold has ended, stock is taken again, and when there
-    /// is none the order is `refund_due`. By the buyer it is refused once the time is over.
-    pub fn confirm(
-        &mut self,
-        by: &Party,
-        id: HoldId,
-        payment: Option<Arc<str>>,
-        now: UnixMs,
-    ) -> Result<Decided<View>, Refusal> {
-        let now = self.tick(now);
-        let view = self.holds.visible(&id, by)?;
-        let money_taken = !matches!(by, Party::Buyer(_));
-        match view.standing.state {
-            State::Paid | State::RefundDue | State::Refunded => Ok(Decided::again(view)),
-            State::Held if money_taken || now < view.standing.expires_at => {
-                let entries = self.move_lines(&view.held, EntryType::Confirmed).expect("what is held can be sold");
-                Ok(self.place(view, State::Paid, entries, payment, now))
-            }
-            State::Cancelled | State::Expired if money_taken => Ok(self.confirm_late(view, payment, now)),
-            State::Held | State::Cancelled | State::Expired => Err(Refusal::HoldExpired),
-        }
-    }
-
-    fn confirm_late(&mut self, view: View, payment: Option<Arc<str>>, now: UnixMs) -> Decided<View> {
-        let Some(mut entries) = self.move_lines(&view.held, EntryType::Held) else {
-            return self.place(view, State::RefundDue, Vec::new(), payment, now);
-        };
-        entries.extend(self.move_lines(&view.held, EntryType::Confirmed).expect("what is held can be sold"));
-        self.count_lines(&view.held);
-        self.place(view, State::Paid, entries, payment, now)
-    }
-
-    fn place(
-        &mut self,
-        mut view: View,
-        state: State,
-        entries: Vec<Entry>,
-        payment: Option<Arc<str>>,
-        now: UnixMs,
-    ) -> Decided<View> {
-        if view.standing.state == State::Held {
-            self.people.known(&view.held.sub).open -= 1;
-        }
-        let refunded = vec![0; view.held.lines.len()].into();
-        view.standing.placed = Some(Arc::new(Placed { tx: self.last + 1, at: now, payment, refunded }));
-        let step = if state == State::RefundDue { Step::RefundDue } else { Step::Paid };
-        self.move_to(&mut view, state, now);
-        let tx = self.step(step, &view, entries, now, StepExtra::default());
-        Decided::anew(view, tx)
-    }
-
-    fn move_to(&mut self, view: &mut View, state: State, now: UnixMs) {
-        view.standing.state = state;
-        self.holds.stand(&view.held.id, view.standing.clone(), now);
-    }
-
-    /// Gives a hold's stock back at once.
-    pub fn cancel(&mut self, by: &Party, id: HoldId, now: UnixMs) -> Result<Decided<View>, Refusal> {
-        let now = self.tick(now);
-        let view = self.holds.visible(&id, by)?;
-        match view.standing.state {
-            State::Held => Ok(self.end(view, State::Cancelled, now)),
-            State::Cancelled => Ok(Decided::again(view)),
-            State::Expired => Err(Refusal::HoldExpired),
-            State::Paid | State::RefundDue | State::Refunded => Err(Refusal::AlreadyConfirmed),
-        }
-    }
-
-    /// Lets the hold that has been due for the longest expire.
-    pub fn expire_next(&mut self, now: UnixMs) -> Option<Decided<View>> {
-        let now = self.tick(now);
-        let id = self.holds.next_due(now)?;
-        let view = self.holds.get(&id).expect("a due hold is in memory").clone();
-        Some(self.end(view, State::Expired, now))
-    }
-
-    fn end(&mut self, mut view: View, state: State, now: UnixMs) -> Decided<View> {
-        let (kind, step) = match state {
-            State::Cancelled => (EntryType::Cancelled, Step::Cancelled),
-            _ => (EntryType::Expired, Step::Expired),
-        };
-        let entries = self.move_lines(&view.held, kind).expect("what is held can be given back");
-        self.give_back_lines(&view.held);
-        self.people.known(&view.held.sub).open -= 1;
-        self.move_to(&mut view, state, now);
-        let tx = self.step(step, &view, entries, now, StepExtra::default());
-        Decided::anew(view, tx)
-    }
-
-    /// Gives a hold more time, once; again it has the same answer.
-    pub fn extend(&mut self, by: &Party, id: HoldId, now: UnixMs) -> Result<Decided<View>, Refusal> {
-        let now = self.tick(now);
-        let mut view = self.holds.visible(&id, by)?;
-        match view.standing.state {
-            State::Held if now < view.standing.expires_at => {}
-            State::Held | State::Cancelled | State::Expired => return Err(Refusal::HoldExpired),
-            State::Paid | State::RefundDue | State::Refunded => return Err(Refusal::AlreadyConfirmed),
-        }
-        if view.standing.extended(&view.held) {
-            return Ok(Decided::again(view));
-        }
-        view.standing.expires_at = view.standing.expires_at.plus(self.config.extend_time());
-        self.move_to(&mut view, State::Held, now);
-        let tx = self.step(Step::Extended, &view, Vec::new(), now, StepExtra::default());
-        Ok(Decided::anew(view, tx))
-    }
-
-    /// Changes the stock of a SKU. Refused below what is held and sold.
-    pub fn adjust(&mut self, ask: &AdjustAsk, now: UnixMs) -> Result<Decided<StockCount>, Refusal> {
-        let now = self.tick(now);
-        let known = self.books.find(&ask.sku).filter(|book| ask.by.owns(&book.merchant));
-        let book = known.ok_or(Refusal::UnknownSku)?;
-        match self.keys.recall(ask.key)? {
-            None => {}
-            Some(Known::Adjust(count)) => return Ok(Decided::again(*count)),
-            Some(_) => return Err(Refusal::KeyReused),
-        }
-        self.check_room_for_key()?;
-        let delta = match ask.change {
-            StockChange::Delta(delta) => delta,
-            StockChange::Set(stock) => stock as i64 - book.stock as i64,
-        };
-        let (no, StockCount { held, sold, .. }) = (book.no, book.count);
-        let below = delta < 0 && delta.unsigned_abs() > book.count.available;
-        let Some(entry) = self.books.enter(no, EntryType::Adjusted, delta) else {
-            let too_large = Refusal::malformed("delta", "too large");
-            return Err(if below { Refusal::StockBelowHeld { held, sold } } else { too_large });
-        };
-        let count = entry.count;
-        self.keys.remember(ask.key, Known::Adjust(count), now);
-        let tx = self.tx(now, vec![entry], Some(ask.key), What::Adjusted { reason: ask.reason.clone(), count });
-        Ok(Decided::anew(count, tx))
     }
 
     /// Forgets up to `max` keys whose time is over, and holds that only waited for them. Returns those of holds.
@@ -478,13 +233,15 @@ impl Ledger {
 
 #[derive(Default)]
 struct StepExtra {
+    counted_before: Box<[u32]>,
     key: Option<Key>,
     new_person: bool,
     reason: Option<Arc<str>>,
 }
 
-/// A UUIDv7 whose time is the ledger's own, so that ids sort as the transactions do.
-fn hold_id(now: UnixMs, random: &[u8; 10]) -> HoldId {
-    let millis = u64::try_from(now.0).unwrap_or(0);
-    HoldId::from_bytes(*Builder::from_unix_timestamp_millis(millis, random).as_uuid().as_bytes())
+impl StepExtra {
+    /// Of a step that follows `before`.
+    fn after(before: &View) -> Self {
+        Self { counted_before: before.standing.counted(&before.held), ..Self::default() }
+    }
 }

@@ -63,6 +63,18 @@ impl People {
         self.by_sub.insert(sub, Person { no, ..Person::default() });
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Person> {
+        self.by_sub.iter().map(|(_, person)| person)
+    }
+
+    /// Everything counted: person, product, show, pieces.
+    pub fn all_pieces(&self) -> impl Iterator<Item = (u64, u32, Option<Arc<str>>, u32)> {
+        let shows: HashMap<u32, &Arc<str>> = self.shows.iter().map(|(show, no)| (*no, show)).collect();
+        let named =
+            move |(tab, pieces): (&Tab, &u32)| (tab.0, tab.1, shows.get(&tab.2).map(|s| Arc::clone(s)), *pieces);
+        self.pieces.iter().map(named)
+    }
+
     /// Pieces that count against a limit.
     pub fn pieces(&self, person: u64, product: u32, show: Option<&str>) -> u32 {
         let show = match show {

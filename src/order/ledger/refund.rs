@@ -60,9 +60,9 @@ impl Ledger {
         let placed = view.standing.placed.as_ref().expect("an order was placed");
         let refunded: Box<[u32]> = placed.refunded.iter().zip(pieces).map(|(before, now)| before + now).collect();
         self.keys.remember(ask.key, Known::Refund(ask.order, refunded.clone()), now);
+        let extra = StepExtra { key: Some(ask.key), reason: Some(ask.reason.clone()), ..StepExtra::after(&view) };
         let view = as_refunded(&view, refunded);
         self.holds.stand(&ask.order, view.standing.clone(), now);
-        let extra = StepExtra { key: Some(ask.key), new_person: false, reason: Some(ask.reason.clone()) };
         let tx = self.step(Step::Refunded, &view, entries, now, extra);
         Decided::anew(view, tx)
     }

@@ -1,16 +1,49 @@
-//! Taking a ledger up again from what its store has kept.
+//! Taking a ledger up again from what its store has kept, and making checkpoints of it.
 
 use crate::{
     clock::UnixMs,
     id::Sub,
     order::{
         config::Config,
-        hold::{State, View},
+        hold::{Held, State, View},
         ledger::{Known, Ledger},
         request::Key,
-        store::{HoldRow, Restore, SkuRow},
+        store::{Checkpoint, HoldRow, PersonThen, PiecesThen, Restore, SkuRow},
     },
 };
+
+impl Ledger {
+    /// What a start needs of everything up to the last transaction.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let products = self.books.products();
+        let person = |person: &super::people::Person| PersonThen {
+            no: person.no,
+            message_n: person.message_n,
+            message_tx: person.message_tx,
+            order_tx: person.order_tx,
+        };
+        let pieces = self.people.all_pieces().map(|(person, product, show, pieces)| {
+            let (product, merchant) = products[&product].clone();
+            PiecesThen { person, product, merchant, show, pieces }
+        });
+        let mut checkpoint = Checkpoint {
+            tx: self.last,
+            people: self.people.iter().map(person).collect(),
+            pieces: pieces.collect(),
+            sales: self.sales.of_merchant.iter().map(|(merchant, tx)| (merchant.clone(), *tx)).collect(),
+            open: self.holds.all_open().map(|view| view.held.tx).collect(),
+        };
+        // In the order of the tables' rows.
+        checkpoint.people.sort_unstable();
+        checkpoint.open.sort_unstable();
+        checkpoint
+    }
+
+    /// The number of the last transaction.
+    pub fn last_tx(&self) -> u64 {
+        self.last
+    }
+}
 
 /// A ledger that is being taken up.
 pub struct Restorer {
@@ -20,21 +53,36 @@ pub struct Restorer {
     keys: Vec<(UnixMs, Key, Known)>,
     skus: Vec<SkuRow>,
     recent: UnixMs,
+    checkpoint_tx: u64,
+}
+
+/// A ledger taken up.
+pub struct Restored {
+    pub ledger: Ledger,
+    /// Where the chains of its SKUs end.
+    pub skus: Vec<SkuRow>,
+    /// Transactions since the checkpoint.
+    pub tail: u64,
 }
 
 impl Restorer {
     /// Keys accepted at or before `recent` are forgotten.
     pub fn new(config: Config, recent: UnixMs) -> Self {
-        Self { ledger: Ledger::new(config), subs: Vec::new(), keys: Vec::new(), skus: Vec::new(), recent }
+        let ledger = Ledger::new(config);
+        Self { ledger, subs: Vec::new(), keys: Vec::new(), skus: Vec::new(), recent, checkpoint_tx: 0 }
     }
 
-    /// The ledger, and where the chains of its SKUs end.
-    pub fn finish(mut self) -> (Ledger, Vec<SkuRow>) {
+    pub fn finish(mut self) -> Restored {
         self.keys.sort_by_key(|(at, _, _)| *at);
         for (at, key, known) in self.keys {
             self.ledger.keys.remember(key, known, at);
         }
-        (self.ledger, self.skus)
+        let tail = self.ledger.last - self.checkpoint_tx;
+        Restored { ledger: self.ledger, skus: self.skus, tail }
+    }
+
+    fn sub(&self, person: u64) -> Option<&Sub> {
+        self.subs.get(person as usize).and_then(Option::as_ref)
     }
 
     fn placed(&mut self, view: &View) {
@@ -47,14 +95,32 @@ impl Restorer {
         person.order_tx = placed.tx.max(person.order_tx);
     }
 
-    fn count(&mut self, view: &View) {
-        let held = &view.held;
-        for (index, line) in held.lines.iter().enumerate() {
-            let pieces = view.standing.counted(held, index);
-            if pieces > 0 {
-                let product = self.ledger.books.product(&line.product, &held.merchant);
-                self.ledger.people.count(held.person, product, held.show.as_ref(), pieces);
+    /// Counts what changed from `before` to `now` in a hold's lines.
+    fn count(&mut self, held: &Held, before: &[u32], now: &[u32]) {
+        for (line, (before, now)) in held.lines.iter().zip(before.iter().zip(now)) {
+            let product = self.ledger.books.product(&line.product, &held.merchant);
+            let (person, show) = (held.person, held.show.as_ref());
+            if now > before {
+                self.ledger.people.count(person, product, show, now - before);
+            } else if now < before {
+                self.ledger.people.give_back(person, product, show, before - now);
             }
+        }
+    }
+
+    /// Into memory goes what is open or recent.
+    fn keep(&mut self, view: View, key: Key) {
+        let open = view.standing.state == State::Held;
+        let (id, made_at) = (view.held.id, view.held.made_at);
+        let recent = made_at > self.recent;
+        if open {
+            self.ledger.people.known(&view.held.sub).open += 1;
+        }
+        if recent {
+            self.keys.push((made_at, key, Known::Hold(id)));
+        }
+        if open || recent {
+            self.ledger.holds.add(view, recent);
         }
     }
 }
@@ -74,28 +140,45 @@ impl Restore for Restorer {
         self.skus.push(row);
     }
 
-    fn hold(&mut self, row: HoldRow) {
-        self.message(row.held.person, row.held.tx, row.n);
-        let (id, made_at) = (row.held.id, row.held.made_at);
+    fn checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.checkpoint_tx = checkpoint.tx;
+        for then in checkpoint.people {
+            self.message(then.no, then.message_tx, then.message_n);
+            if let Some(sub) = self.sub(then.no).cloned() {
+                self.ledger.people.known(&sub).order_tx = then.order_tx;
+            }
+        }
+        for then in checkpoint.pieces {
+            let product = self.ledger.books.product(&then.product, &then.merchant);
+            self.ledger.people.count(then.person, product, then.show.as_ref(), then.pieces);
+        }
+        let sales = &mut self.ledger.sales;
+        sales.of_all = checkpoint.sales.iter().map(|(_, tx)| *tx).max().unwrap_or(0);
+        sales.of_merchant = checkpoint.sales.into_iter().collect();
+    }
+
+    fn earlier_hold(&mut self, row: HoldRow) {
+        self.keep(View { held: row.held.into(), standing: row.standing }, row.key);
+    }
+
+    fn changed_hold(&mut self, row: HoldRow, counted: &[u32]) {
         let view = View { held: row.held.into(), standing: row.standing };
         self.placed(&view);
-        self.count(&view);
-        let open = view.standing.state == State::Held;
-        if open {
-            self.ledger.people.known(&view.held.sub).open += 1;
-        }
-        let recent = made_at > self.recent;
-        if recent {
-            self.keys.push((made_at, row.key, Known::Hold(id)));
-        }
-        if open || recent {
-            self.ledger.holds.add(view, recent);
-        }
+        self.count(&view.held, counted, &view.standing.counted(&view.held));
+    }
+
+    fn hold(&mut self, row: HoldRow) {
+        self.message(row.held.person, row.held.tx, row.n);
+        let view = View { held: row.held.into(), standing: row.standing };
+        self.placed(&view);
+        let none = vec![0; view.held.lines.len()];
+        self.count(&view.held, &none, &view.standing.counted(&view.held));
+        self.keep(view, row.key);
     }
 
     fn message(&mut self, person: u64, tx: u64, n: u64) {
-        let Some(sub) = self.subs.get(person as usize).and_then(Option::as_ref) else { return };
-        let person = self.ledger.people.known(sub);
+        let Some(sub) = self.sub(person).cloned() else { return };
+        let person = self.ledger.people.known(&sub);
         if tx > person.message_tx {
             (person.message_tx, person.message_n) = (tx, n);
         }

@@ -7,15 +7,16 @@ use super::{
     *,
 };
 use crate::{
-    id::Money,
+    id::{HoldId, Money, SkuId},
     order::{
         chain::Chains,
-        request::{RefundAsk, RefundLine, Seed},
-        store::{Batch, Reader, Sqlite, Store},
+        hold::State,
+        request::{AdjustAsk, HoldAsk, ProductTerms, RefundAsk, RefundLine, Seed, StockChange},
+        store::{Batch, Checkpoint, Reader, Sqlite, Store},
         tests::Folder,
         verify::verify,
     },
-    protocol::LineRequest,
+    protocol::{LineRequest, StockCount},
 };
 
 pub fn price() -> Money {
@@ -57,6 +58,7 @@ enum Op {
         ms: i64,
     },
     Commit,
+    Checkpoint,
     /// Ends and starts again; what was not committed is lost.
     Crash,
 }
@@ -82,6 +84,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => select(vec![1, 1_000, 150_000, 299_999, 300_000, 3_600_000, DAY_MS, DAY_MS + 3_600_000])
             .prop_map(|ms| Op::Wait { ms }),
         3 => Just(Op::Commit),
+        1 => Just(Op::Checkpoint),
         2 => Just(Op::Crash),
     ]
 }
@@ -188,12 +191,16 @@ impl World {
 
     fn crash(&mut self) {
         drop(self.store.take());
+        let lost = !self.pending.is_empty();
         let now = self.oracle.now;
         self.oracle = Oracle { now, ..self.committed.clone() };
         self.oracle.forget();
         self.pending.clear();
         let mut store = Sqlite::open(&self.folder.file()).unwrap();
+        let expected = (!lost).then(|| sorted(self.ledger.checkpoint()));
         (self.ledger, self.chains) = start(&mut store, UnixMs(now - DAY_MS));
+        let found = sorted(self.ledger.checkpoint());
+        assert!(expected.is_none_or(|expected| expected == found), "nothing is lost or made up");
         self.store = Some(store);
         self.define();
         assert!(self.pending.is_empty(), "what was opened is not opened again");
@@ -235,6 +242,11 @@ impl World {
                 self.ledger.forget(self.now(), usize::MAX);
             }
             Op::Commit => self.commit(),
+            Op::Checkpoint => {
+                self.commit();
+                let checkpoint = self.ledger.checkpoint();
+                self.store.as_mut().unwrap().checkpoint(&checkpoint).unwrap();
+            }
             Op::Crash => self.crash(),
             Op::Confirm { .. } | Op::Cancel { .. } | Op::Extend { .. } | Op::Refund { .. } => {}
         }
@@ -392,10 +404,16 @@ fn export(reader: &mut dyn Reader, world: &World, sku: &str) -> String {
     serde_json::to_string(&LedgerExport { sku, entries, head }).unwrap()
 }
 
+fn sorted(mut checkpoint: Checkpoint) -> Checkpoint {
+    checkpoint.pieces.sort();
+    checkpoint.sales.sort();
+    checkpoint
+}
+
 fn start(store: &mut Sqlite, recent: UnixMs) -> (Ledger, Chains) {
     let mut restorer = Restorer::new(config(), recent);
     store.load(recent, &mut restorer).unwrap();
-    let (ledger, skus) = restorer.finish();
+    let Restored { ledger, skus, .. } = restorer.finish();
     (ledger, Chains::restore(&skus))
 }
 

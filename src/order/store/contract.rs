@@ -8,7 +8,7 @@ use crate::{
         config::Config,
         entry::Digest,
         hold::{State, View},
-        ledger::{Ledger, Restorer},
+        ledger::{Ledger, Restored, Restorer},
         request::{HoldAsk, Key, KeyId, Party, ProductTerms, Seed},
         store::{Batch, Failure, OrdersOf, Reader, Store},
         tx::Tx,
@@ -27,7 +27,7 @@ impl Scribe {
     fn take_up(store: &mut dyn Store) -> Self {
         let mut restorer = Restorer::new(Config::default(), UnixMs(0));
         store.load(UnixMs(0), &mut restorer).unwrap();
-        let (ledger, skus) = restorer.finish();
+        let Restored { ledger, skus, .. } = restorer.finish();
         Self { ledger, chains: Chains::restore(&skus), now: UnixMs(1_700_000_000_000) }
     }
 
@@ -90,6 +90,10 @@ pub fn keeps_to_the_contract(mut open: impl FnMut() -> Box<dyn Store>) {
         if n % 10 == 9 {
             scribe.commit(store.as_mut(), &txs).unwrap();
             txs.clear();
+        }
+        if n == 99 || n == 149 {
+            let checkpoint = scribe.ledger.checkpoint();
+            store.checkpoint(&checkpoint).unwrap();
         }
     }
     let before = ledger_facts(&scribe.ledger);

@@ -7,10 +7,12 @@
 pub mod contract;
 mod sqlite;
 
+use std::sync::Arc;
+
 pub use self::sqlite::Sqlite;
 use crate::{
     clock::UnixMs,
-    id::{HoldId, OrderId, Sub},
+    id::{HoldId, MerchantId, OrderId, ProductId, Sub},
     order::{
         entry::{Digest, EntryRecord},
         hold::{Held, Standing, View},
@@ -96,10 +98,48 @@ pub struct HoldRow {
     pub key: Key,
 }
 
-/// Takes in what a store has kept: persons first, then SKUs by number, then holds and later steps by transaction.
+/// What a start needs of all transactions up to `tx`, beside the counts of the SKUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub tx: u64,
+    pub people: Vec<PersonThen>,
+    pub pieces: Vec<PiecesThen>,
+    /// The transaction that placed each merchant's newest order.
+    pub sales: Vec<(MerchantId, u64)>,
+    /// The transactions of the holds that were open.
+    pub open: Vec<u64>,
+}
+
+/// Where a person's lists began.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PersonThen {
+    pub no: u64,
+    pub message_n: u64,
+    pub message_tx: u64,
+    pub order_tx: u64,
+}
+
+/// Pieces that counted against a person's limit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PiecesThen {
+    pub person: u64,
+    pub product: ProductId,
+    pub merchant: MerchantId,
+    pub show: Option<Arc<str>>,
+    pub pieces: u32,
+}
+
+/// Takes in what a store has kept: persons first, then SKUs by number, then a checkpoint, then what came after it in
+/// the order of transactions. Without a checkpoint everything came after it.
 pub trait Restore {
     fn person(&mut self, no: u64, sub: Sub);
     fn sku(&mut self, row: SkuRow);
+    fn checkpoint(&mut self, checkpoint: Checkpoint);
+    /// A hold made before the checkpoint that was open then or is recent: already counted.
+    fn earlier_hold(&mut self, row: HoldRow);
+    /// A hold made before the checkpoint that changed after it, as it stands now; `counted` are the pieces of each line
+    /// that counted against limits at the checkpoint.
+    fn changed_hold(&mut self, row: HoldRow, counted: &[u32]);
     fn hold(&mut self, row: HoldRow);
     /// A private message to a person, about transaction `tx`.
     fn message(&mut self, person: u64, tx: u64, n: u64);
@@ -119,6 +159,9 @@ pub trait Store: Send {
 
     /// Makes a batch durable. After a failure nothing may be asked of the store again.
     fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure>;
+
+    /// Puts a checkpoint in the place of the one before. It is of what is committed.
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure>;
 
     /// The secret from which the signing key is made; random when there was none.
     fn signing_seed(&mut self) -> Result<[u8; 32], Failure>;

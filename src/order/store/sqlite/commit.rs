@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::rows::{lines_text, refunded_text};
+use super::rows::{lines_text, pieces_text};
 use crate::order::{
     hold::Step,
     store::{Batch, Head, MARK_EVERY, Seal},
@@ -108,9 +108,9 @@ fn insert_hold(db: &Connection, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()
 }
 
 fn insert_step(db: &Connection, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()> {
-    let refunded = step.standing.placed.as_ref().map(|placed| refunded_text(&placed.refunded));
+    let refunded = step.standing.placed.as_ref().map(|placed| pieces_text(&placed.refunded));
     let mut insert =
-        db.prepare_cached("INSERT INTO step VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
+        db.prepare_cached("INSERT INTO step VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?;
     insert.execute(params![
         tx.no as i64,
         tx.at.0,
@@ -124,6 +124,7 @@ fn insert_step(db: &Connection, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()
         step.order_before.map(|before| before.of_all as i64),
         tx.key.map(|key| key.id.0),
         tx.key.map(|key| key.body),
+        pieces_text(&step.counted_before),
         refunded,
     ])?;
     update_hold(db, step, refunded.as_deref())

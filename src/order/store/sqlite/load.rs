@@ -1,10 +1,13 @@
-//! Reading what the ledger needs to go on.
+//! Reading what the ledger needs to go on: the checkpoint, what was open or recent then, and what came after.
 
-use std::{collections::HashMap, str::FromStr};
+use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::rows::{self, bytes, number, parsed, time};
+use super::{
+    checkpoint,
+    rows::{self, bytes, number, parsed, time},
+};
 use crate::{
     clock::UnixMs,
     id::HoldId,
@@ -24,15 +27,23 @@ pub fn load(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusql
         Ok(())
     })?;
     load_skus(db, restore)?;
-    load_holds(db, recent, restore)?;
-    load_steps(db, restore)?;
+    let checkpoint = checkpoint::load(db)?.unwrap_or_default();
+    let (base, open) = (checkpoint.tx, checkpoint.open.clone());
+    restore.checkpoint(checkpoint);
+    load_earlier_holds(db, base, recent, &open, restore)?;
+    load_holds(db, base, recent, restore)?;
+    load_steps(db, base, recent, restore)?;
     load_adjustments(db, restore)?;
     let (tx, at) = last(db)?;
     restore.last(tx, at);
     Ok(())
 }
 
-fn each(db: &Connection, query: &str, mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+pub fn each(
+    db: &Connection,
+    query: &str,
+    mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let mut query = db.prepare(query)?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
@@ -50,17 +61,17 @@ fn load_skus(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Result<()>
     let query = "SELECT no, sku, product, merchant, stock, available, held, sold, entry, head_row, head_at, head_hash \
                  FROM sku ORDER BY no";
     each(db, query, |row| {
-        let sku =
-            OpenedSku { no: row.get(0)?, sku: parsed(row, 1)?, product: parsed(row, 2)?, merchant: parsed(row, 3)? };
+        let (no, sku) = (row.get(0)?, parsed(row, 1)?);
+        let sku = OpenedSku { no, sku, product: parsed(row, 2)?, merchant: parsed(row, 3)? };
         let head = Head {
-            sku_no: sku.no,
+            sku_no: no,
             stock: number(row, 4)?,
             count: counts(row, 5)?,
             row: number(row, 9)?,
             at: time(row, 10)?,
             hash: Digest(bytes(row, 11)?),
         };
-        let marks = marks.remove(&sku.no).unwrap_or_default();
+        let marks = marks.remove(&no).unwrap_or_default();
         restore.sku(SkuRow { sku, head, marks });
         Ok(())
     })
@@ -75,34 +86,76 @@ fn counts(row: &Row<'_>, column: usize) -> rusqlite::Result<StockCount> {
     })
 }
 
-fn load_holds(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
-    let query =
-        format!("SELECT {} FROM hold JOIN person ON person.no = hold.person ORDER BY hold.tx", rows::HOLD_COLUMNS);
-    each(db, &query, |row| {
-        let over = matches!(rows::state(row)?, State::Cancelled | State::Expired);
-        if over && time(row, 11)? <= recent {
-            restore.message(number(row, 2)?, number(row, 0)?, rows::first_message(row)?);
-            return Ok(());
+fn holds_where(condition: &str) -> String {
+    let columns = rows::HOLD_COLUMNS;
+    format!("SELECT {columns} FROM hold JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
+}
+
+fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
+    Ok(HoldRow {
+        held: rows::hold(row)?,
+        standing: rows::standing(row)?,
+        n: rows::first_message(row)?,
+        key: rows::hold_key(row)?,
+    })
+}
+
+/// Holds up to the checkpoint that are still open, or recent.
+fn load_earlier_holds(
+    db: &Connection,
+    base: u64,
+    recent: UnixMs,
+    open: &[u64],
+    restore: &mut dyn Restore,
+) -> rusqlite::Result<()> {
+    let first_recent = first_after(db, "hold", "made_at", recent)?;
+    let mut one = db.prepare(&holds_where("hold.tx = ?1"))?;
+    for tx in open.iter().filter(|tx| **tx < first_recent) {
+        let row = one.query_row([*tx as i64], hold_row)?;
+        if row.standing.state == State::Held {
+            restore.earlier_hold(row);
         }
-        restore.hold(HoldRow {
-            held: rows::hold(row)?,
-            standing: rows::standing(row)?,
-            n: rows::first_message(row)?,
-            key: rows::hold_key(row)?,
-        });
+    }
+    each(db, &holds_where(&format!("hold.tx >= {first_recent} AND hold.tx <= {base}")), |row| {
+        restore.earlier_hold(hold_row(row)?);
         Ok(())
     })
 }
 
-fn load_steps(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Result<()> {
-    let query = "SELECT tx, at, person, n, step, key, key_body, refunded, hold FROM step ORDER BY tx";
+/// Holds made after the checkpoint.
+fn load_holds(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
+    each(db, &holds_where(&format!("hold.tx > {base}")), |row| {
+        let over = matches!(rows::state(row)?, State::Cancelled | State::Expired);
+        if over && time(row, 11)? <= recent {
+            restore.message(number(row, 2)?, number(row, 0)?, rows::first_message(row)?);
+        } else {
+            restore.hold(hold_row(row)?);
+        }
+        Ok(())
+    })
+}
+
+/// Steps after the checkpoint, and recent ones for their keys.
+fn load_steps(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
+    let first = first_after(db, "step", "at", recent)?.min(base + 1);
+    let query = format!(
+        "SELECT tx, at, person, n, step, key, key_body, refunded, hold, counted FROM step WHERE tx >= {first} \
+         ORDER BY tx"
+    );
     let mut hold_id = db.prepare("SELECT id FROM hold WHERE tx = ?1")?;
-    each(db, query, |row| {
-        restore.message(number(row, 2)?, number(row, 0)?, number(row, 3)?);
+    let mut one = db.prepare(&holds_where("hold.tx = ?1"))?;
+    let mut changed = HashSet::new();
+    each(db, &query, |row| {
+        let (tx, hold) = (number(row, 0)?, number(row, 8)?);
+        if tx > base {
+            restore.message(number(row, 2)?, tx, number(row, 3)?);
+            if hold <= base && changed.insert(hold) {
+                restore.changed_hold(one.query_row([hold as i64], hold_row)?, &rows::pieces(row, 9)?);
+            }
+        }
         if Step::parse(row.get_ref(4)?.as_str()?) == Some(Step::Refunded) {
-            let hold: i64 = row.get(8)?;
-            let id = HoldId::from_bytes(hold_id.query_row([hold], |row| bytes(row, 0))?);
-            restore.key(rows::key(row, 5)?, Known::Refund(id, rows::refunded(row, 7)?), time(row, 1)?);
+            let id = HoldId::from_bytes(hold_id.query_row([hold as i64], |row| bytes(row, 0))?);
+            restore.key(rows::key(row, 5)?, Known::Refund(id, rows::pieces(row, 7)?), time(row, 1)?);
         }
         Ok(())
     })
@@ -114,6 +167,23 @@ fn load_adjustments(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Res
         restore.key(rows::key(row, 1)?, Known::Adjust(counts(row, 3)?), time(row, 0)?);
         Ok(())
     })
+}
+
+/// The first transaction of a table that is later than `at`, found by halving: times rise with transactions.
+fn first_after(db: &Connection, table: &str, column: &str, at: UnixMs) -> rusqlite::Result<u64> {
+    let next = format!("SELECT tx, {column} FROM {table} WHERE tx >= ?1 ORDER BY tx LIMIT 1");
+    let mut next = db.prepare(&next)?;
+    let newest = format!("SELECT coalesce(max(tx), 0) FROM {table}");
+    let (mut low, mut high) = (0, db.query_row(&newest, [], |row| number(row, 0))? + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = next.query_row([middle as i64], |row| Ok((number(row, 0)?, time(row, 1)?))).optional()?;
+        match found {
+            Some((tx, time)) if time <= at => low = tx + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// The last transaction and its time. Openings have no table of their own, but entries.
@@ -131,9 +201,4 @@ pub fn last(db: &Connection) -> rusqlite::Result<(u64, UnixMs)> {
         })?;
     }
     Ok(last)
-}
-
-/// The version of a dotted text, for comparing.
-pub fn version_number(text: &str) -> Vec<u32> {
-    text.split('.').filter_map(|part| u32::from_str(part).ok()).collect()
 }

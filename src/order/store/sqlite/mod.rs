@@ -1,5 +1,6 @@
 //! The ledger in one SQLite file, written by one connection.
 
+mod checkpoint;
 mod commit;
 mod load;
 mod read;
@@ -17,14 +18,14 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension};
 
-use self::{load::version_number, read::SqliteReader};
+use self::read::SqliteReader;
 use crate::{
     clock::UnixMs,
-    order::store::{Batch, Failure, Reader, Restore, Store},
+    order::store::{Batch, Checkpoint, Failure, Reader, Restore, Store},
 };
 
 /// Older ones can lose a commit when a checkpoint runs beside it.
-const SQLITE_NEEDED: &str = "3.51.3";
+const SQLITE_NEEDED: (i32, &str) = (3_051_003, "3.51.3");
 /// A write-ahead log of more pages than this (64 MiB) is moved into the file between two commits.
 const WAL_PAGES_MAX: i64 = 16_384;
 /// How often the size of the write-ahead log is looked at, in commits.
@@ -42,9 +43,9 @@ impl Sqlite {
     /// Opens the ledger file at `path`, made new when there is none. Refused while another process has it open, and
     /// when a newer program wrote it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let found = rusqlite::version();
-        if version_number(found) < version_number(SQLITE_NEEDED) {
-            return Err(Failure::OldSqlite { found: found.to_owned(), needed: SQLITE_NEEDED });
+        let (needed, name) = SQLITE_NEEDED;
+        if rusqlite::version_number() < needed {
+            return Err(Failure::OldSqlite { found: rusqlite::version().to_owned(), needed: name });
         }
         let lock = lock(path)?;
         private_file(path).map_err(|error| io(path, error))?;
@@ -126,6 +127,10 @@ impl Store for Sqlite {
 
     fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
         Ok(commit::commit(&mut self.db, batch)?)
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {
+        Ok(checkpoint::save(&mut self.db, checkpoint)?)
     }
 
     fn signing_seed(&mut self) -> Result<[u8; 32], Failure> {

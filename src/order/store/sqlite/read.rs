@@ -117,7 +117,7 @@ impl StepRow {
             n: number(row, 3)?,
             message_before: number(row, 4)?,
             orders_before: [row.get(5)?, row.get(6)?, row.get(7)?],
-            refunded: row.get_ref(8)?.as_str_or_null()?.map(|_| rows::refunded(row, 8)).transpose()?,
+            refunded: row.get_ref(8)?.as_str_or_null()?.map(|_| rows::pieces(row, 8)).transpose()?,
         })
     }
 

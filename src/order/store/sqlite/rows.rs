@@ -27,8 +27,9 @@ pub fn lines_text(lines: &[HoldLine]) -> String {
     serde_json::to_string(&lines.iter().map(row).collect::<Vec<_>>()).expect("lines are JSON")
 }
 
-pub fn refunded_text(refunded: &[u32]) -> String {
-    serde_json::to_string(refunded).expect("numbers are JSON")
+/// Pieces of each line.
+pub fn pieces_text(pieces: &[u32]) -> String {
+    serde_json::to_string(pieces).expect("numbers are JSON")
 }
 
 /// A column that does not hold what it must: the file is damaged.
@@ -74,7 +75,7 @@ pub fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMs> {
     row.get(column).map(UnixMs)
 }
 
-pub fn refunded(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<[u32]>> {
+pub fn pieces(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<[u32]>> {
     serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| damaged(column, error))
 }
 
@@ -128,7 +129,7 @@ pub fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
             tx: number(row, STATE + 2)?,
             at: time(row, STATE + 3)?,
             payment: shared_text(row, STATE + 4)?,
-            refunded: refunded(row, STATE + 5)?,
+            refunded: pieces(row, STATE + 5)?,
         })),
     };
     Ok(Standing { state: state(row)?, expires_at: time(row, STATE + 1)?, placed })

@@ -36,12 +36,13 @@ pub const STEPS: &[&str] = &["
         state TEXT NOT NULL, expires_at INTEGER NOT NULL,
         order_tx INTEGER, order_at INTEGER, payment TEXT, refunded TEXT);
 
-    -- What happened to a hold after it was made. refunded: pieces of each line, after this step.
+    -- What happened to a hold after it was made. For each of its lines, counted: pieces that counted against the
+    -- buyer's limits before this step; refunded: pieces refunded, after it.
     CREATE TABLE step(
         tx INTEGER PRIMARY KEY, at INTEGER NOT NULL, hold INTEGER NOT NULL, step TEXT NOT NULL,
         person INTEGER NOT NULL, n INTEGER NOT NULL, message_before INTEGER NOT NULL,
         before_of_buyer INTEGER, before_of_merchant INTEGER, before_of_all INTEGER,
-        key BLOB, key_body BLOB, refunded TEXT);
+        key BLOB, key_body BLOB, counted TEXT NOT NULL, refunded TEXT);
 
     -- The counts that the adjustment was answered with.
     CREATE TABLE adjustment(
@@ -56,6 +57,16 @@ pub const STEPS: &[&str] = &["
 
     -- Rows of each 128th entry of a chain.
     CREATE TABLE mark(row INTEGER PRIMARY KEY, sku INTEGER NOT NULL);
+
+    -- What a start needs of all transactions up to tx, so that it reads only those after.
+    CREATE TABLE checkpoint(tx INTEGER NOT NULL);
+    CREATE TABLE checkpoint_person(
+        person INTEGER PRIMARY KEY, n INTEGER NOT NULL, message_tx INTEGER NOT NULL, order_tx INTEGER NOT NULL);
+    CREATE TABLE checkpoint_pieces(
+        row INTEGER PRIMARY KEY, person INTEGER NOT NULL, product TEXT NOT NULL, merchant TEXT NOT NULL, show TEXT,
+        pieces INTEGER NOT NULL);
+    CREATE TABLE checkpoint_sale(row INTEGER PRIMARY KEY, merchant TEXT NOT NULL, order_tx INTEGER NOT NULL);
+    CREATE TABLE checkpoint_open(hold INTEGER PRIMARY KEY);
 "];
 
 /// Brings the file to the version that `steps` make: a new one at once, an older one after a copy of it was made beside

@@ -1,0 +1,72 @@
+//! The checkpoint's tables: written whole, read whole.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::{
+    load::each,
+    rows::{number, parsed, shared_text},
+};
+use crate::order::store::{Checkpoint, PersonThen, PiecesThen};
+
+pub fn load(db: &Connection) -> rusqlite::Result<Option<Checkpoint>> {
+    let Some(tx) = db.query_row("SELECT tx FROM checkpoint", [], |row| number(row, 0)).optional()? else {
+        return Ok(None);
+    };
+    let mut found = Checkpoint { tx, ..Checkpoint::default() };
+    each(db, "SELECT person, n, message_tx, order_tx FROM checkpoint_person", |row| {
+        let (no, message_n) = (number(row, 0)?, number(row, 1)?);
+        found.people.push(PersonThen { no, message_n, message_tx: number(row, 2)?, order_tx: number(row, 3)? });
+        Ok(())
+    })?;
+    each(db, "SELECT person, product, merchant, show, pieces FROM checkpoint_pieces", |row| {
+        found.pieces.push(PiecesThen {
+            person: number(row, 0)?,
+            product: parsed(row, 1)?,
+            merchant: parsed(row, 2)?,
+            show: shared_text(row, 3)?,
+            pieces: row.get(4)?,
+        });
+        Ok(())
+    })?;
+    each(db, "SELECT merchant, order_tx FROM checkpoint_sale", |row| {
+        found.sales.push((parsed(row, 0)?, number(row, 1)?));
+        Ok(())
+    })?;
+    each(db, "SELECT hold FROM checkpoint_open", |row| {
+        found.open.push(number(row, 0)?);
+        Ok(())
+    })?;
+    Ok(Some(found))
+}
+
+pub fn save(db: &mut Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+    let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    change.execute_batch(
+        "DELETE FROM checkpoint; DELETE FROM checkpoint_person; DELETE FROM checkpoint_pieces; \
+         DELETE FROM checkpoint_sale; DELETE FROM checkpoint_open",
+    )?;
+    change.execute("INSERT INTO checkpoint VALUES(?1)", [checkpoint.tx as i64])?;
+    {
+        let mut insert = change.prepare("INSERT INTO checkpoint_person VALUES(?1, ?2, ?3, ?4)")?;
+        for person in &checkpoint.people {
+            let PersonThen { no, message_n, message_tx, order_tx } = person;
+            insert.execute([*no as i64, *message_n as i64, *message_tx as i64, *order_tx as i64])?;
+        }
+        let mut insert = change.prepare(
+            "INSERT INTO checkpoint_pieces(person, product, merchant, show, pieces) VALUES(?1, ?2, ?3, ?4, ?5)",
+        )?;
+        for then in &checkpoint.pieces {
+            let (product, merchant) = (then.product.as_str(), then.merchant.as_str());
+            insert.execute(params![then.person as i64, product, merchant, then.show.as_deref(), then.pieces])?;
+        }
+        let mut insert = change.prepare("INSERT INTO checkpoint_sale(merchant, order_tx) VALUES(?1, ?2)")?;
+        for (merchant, tx) in &checkpoint.sales {
+            insert.execute(params![merchant.as_str(), *tx as i64])?;
+        }
+        let mut insert = change.prepare("INSERT INTO checkpoint_open VALUES(?1)")?;
+        for hold in &checkpoint.open {
+            insert.execute([*hold as i64])?;
+        }
+    }
+    change.commit()
+}

@@ -1,0 +1,9 @@
+//! The desk as its callers meet it, on a real store.
+
+mod buying;
+mod keys;
+mod shop;
+mod stock;
+mod trouble;
+
+pub use self::shop::Folder;
