@@ -45,7 +45,7 @@ async fn twenty_viewers_end_in_one_state_and_saw_the_chat_in_one_order() {
     sockets.push(hall.socket("late").await);
     sockets.push(resumed(&hall, lost).await);
     listeners.push(resumed_listener(&hall, lost_view, lost_id.expect("frames have ids")).await);
-    hall.shop.shows_stock(&hall.server, CORAL, [20 - ACTS as u64 / 4, 0, ACTS as u64 / 4]).await;
+    hall.shop.stock_settles(&hall.server, CORAL, [20 - ACTS as u64 / 4, 0, ACTS as u64 / 4]).await;
     let end = hall.seq().await;
     for ws in &mut sockets {
         ws.until("the end", |view| view.seq >= end).await;
@@ -66,10 +66,16 @@ async fn who_stalls_and_falls_off_the_ring_gets_a_snapshot_and_goes_on() {
     stalled.join(&hall.shop.viewer_token(&hall.server, "stalled")).await;
 
     // Far more than every buffer between the two holds, while she does not read.
-    let mut talker = hall.socket("talker").await;
-    for number in 0..500 {
-        talker.ok("comment", json!({ "text": format!("{number} {}", "买".repeat(190)) })).await;
+    let mut talk = JoinSet::new();
+    for number in 0..10 {
+        let mut talker = hall.socket(&format!("talker-{number}")).await;
+        talk.spawn(async move {
+            for count in 0..50 {
+                talker.ok("comment", json!({ "text": format!("{number}-{count} {}", "买".repeat(190)) })).await;
+            }
+        });
     }
+    talk.join_all().await;
     hall.shop.pin(&hall.server, "tote").await;
     let end = hall.seq().await;
     stalled.until("the end", |view| view.seq >= end).await;
@@ -77,7 +83,7 @@ async fn who_stalls_and_falls_off_the_ring_gets_a_snapshot_and_goes_on() {
     assert!(stalled.closed.is_none() && !stalled.view.missed);
     agree(&[&stalled.view], &hall.shop.snapshot(&hall.server).await);
 
-    talker.ok("comment", json!({ "text": "are you still there?" })).await;
+    hall.socket("talker").await.ok("comment", json!({ "text": "are you still there?" })).await;
     stalled.until("what comes after", |view| view.has_comment("are you still there?")).await;
 }
 
@@ -135,7 +141,7 @@ async fn busy(hall: &Hall, word: &str, acts: std::ops::Range<usize>) {
     for number in acts {
         let product = ["scarf", "tote"][number / 4 % 2];
         match number % 4 {
-            0 => hall.buy("buyer", CORAL, &format!("buy-{number}")).await,
+            0 => hall.buy(&format!("buyer-{number}"), CORAL, "k").await,
             1 => drop(anchor.ok("pin", json!({ "product": product })).await),
             2 => drop(anchor.ok("comment", json!({ "text": format!("{word}: {number}") })).await),
             _ => drop(anchor.ok("moderate", json!({ "action": "slow_mode", "seconds": 0 })).await),
