@@ -11,5 +11,6 @@ mod oversell;
 mod restart;
 mod rights;
 mod sim;
+mod stream;
 mod tidy;
 mod tls;

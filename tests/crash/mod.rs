@@ -193,6 +193,6 @@ async fn adds_up(server: &Server, shop: &Shop, buyers: &[Buyer]) {
         let pieces = |state: &str| buyers.iter().map(|buyer| buyer.pieces(sku, state)).sum::<u64>();
         let (held, sold) = (pieces("held"), pieces("confirmed"));
         assert_eq!(chain.counts(), [opening - held - sold, held, sold], "{sku}");
-        shop.shows_stock(server, sku, chain.counts()).await;
+        shop.stock_settles(server, sku, chain.counts()).await;
     }
 }

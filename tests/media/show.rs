@@ -110,7 +110,7 @@ async fn the_data_channel_is_a_whole_session() {
     let order = viewer.confirm(held.id, None).await.expect("an order");
     let told = |view: &maishou::client::View| view.private.len() >= 2;
     viewer.wait_for(DEADLINE, told).await.expect("she is told in private");
-    studio.shop.shows_stock(&studio.server, TAN, [3, 0, 2]).await;
+    studio.shop.stock_settles(&studio.server, TAN, [3, 0, 2]).await;
     let orders = studio.shop.orders(&studio.server, "buyer").await;
     assert_eq!(orders[0]["id"], json!(order.id));
 

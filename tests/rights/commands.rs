@@ -147,9 +147,9 @@ async fn fields(world: &World, command: &str) -> Value {
         "moderate slow_mode" => json!({ "action": "slow_mode", "seconds": 0 }),
         "publish" | "watch" => json!({ "sdp": "no offer" }),
         "candidate" => {
-            json!({ "session": session(world).await, "candidate": "candidate:1 1 udp 1 127.0.0.1 9 typ host" })
+            json!({ "session": world.session("whep").await.0, "candidate": "candidate:1 1 udp 1 127.0.0.1 9 typ host" })
         }
-        "leave" => json!({ "session": session(world).await }),
+        "leave" => json!({ "session": world.session("whep").await.0 }),
         "join" => json!({ "token": world.server.tokens.admin() }),
         _ => json!({}),
     }
@@ -158,9 +158,4 @@ async fn fields(world: &World, command: &str) -> Value {
 async fn comment(world: &World) -> Value {
     let mut ws = joined(world, Neighbour).await;
     ws.ok("comment", json!({ "text": "delete me" })).await["event"]["seq"].clone()
-}
-
-async fn session(world: &World) -> String {
-    let (location, _) = world.session().await;
-    location.rsplit('/').next().expect("a path has parts").to_owned()
 }

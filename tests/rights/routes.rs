@@ -109,8 +109,8 @@ const RULES: &[Rule] = &[
     rule("post /whip/{room}", 400, &[Anchor, Admin], Others::Forbidden),
     open("get /whip/{room}", 204),
     open("options /whip/{room}", 200),
-    rule("delete /whip/{room}/{session}", 404, &[], Others::Welcome),
-    rule("patch /whip/{room}/{session}", 404, &[], Others::Welcome),
+    rule("delete /whip/{room}/{session}", 200, &[Anchor, Admin], Others::NotFound),
+    rule("patch /whip/{room}/{session}", 204, &[Anchor, Admin], Others::NotFound),
     open("get /whip/{room}/{session}", 204),
     open("options /whip/{room}/{session}", 200),
     rule("post /whep/{room}", 400, &[], Others::WelcomeInTheRoom),
@@ -193,9 +193,8 @@ async fn call(world: &World, operation: &str) -> Call {
     }
     let mut etag = String::new();
     if path.contains("{session}") {
-        let (location, tag) = world.session().await;
-        let session = location.rsplit('/').next().expect("a path has parts");
-        path = path.replace("{session}", session);
+        let (session, tag) = world.session(&path[1..5]).await;
+        path = path.replace("{session}", &session);
         etag = tag;
     }
     let method: Method = method.to_uppercase().parse().expect("a method");

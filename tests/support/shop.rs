@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     server::Server,
-    wait::{DEADLINE, poll},
+    wait::{DEADLINE, poll, wait_until},
 };
 
 /// A room, its anchor and two products: a scarf in two colours and the last five bags.
@@ -57,13 +57,15 @@ impl Shop {
             .map(|count| stock[count].as_u64().unwrap_or_else(|| panic!("{sku} in {snapshot}")))
     }
 
-    /// Waits until the room shows these counts, and no others come after them: they are the chain's end.
-    pub async fn shows_stock(&self, server: &Server, sku: &str, counts: [u64; 3]) {
-        let shown = poll(DEADLINE, async || (self.stock(server, sku).await == counts).then_some(())).await;
-        assert!(shown.is_some(), "{sku}: {:?} is shown, not {counts:?}", self.stock(server, sku).await);
-        let chain = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
-        let snapshot = self.snapshot(server).await;
-        assert_eq!(snapshot["stock"][sku]["entry"], chain["head"]["n"], "{sku}: the last count is the ledger's");
+    /// As [`Shop::stock_becomes`], and nothing comes after them: they are those of the ledger's last entry.
+    pub async fn stock_settles(&self, server: &Server, sku: &str, expected: [u64; 3]) {
+        let ledger = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
+        let entry = &ledger["head"]["n"];
+        wait_until("the count of the last entry", DEADLINE, async || {
+            (self.snapshot(server).await["stock"][sku]["entry"] == *entry).then_some(())
+        })
+        .await;
+        self.stock_becomes(server, sku, expected).await;
     }
 
     /// The orders of one buyer, as she sees them.
