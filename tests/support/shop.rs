@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     server::Server,
-    wait::{DEADLINE, poll, wait_until},
+    wait::{DEADLINE, poll},
 };
 
 /// A room, its anchor and two products: a scarf in two colours and the last five bags.
@@ -57,15 +57,17 @@ impl Shop {
             .map(|count| stock[count].as_u64().unwrap_or_else(|| panic!("{sku} in {snapshot}")))
     }
 
-    /// As [`Shop::stock_becomes`], and nothing comes after them: they are those of the ledger's last entry.
+    /// Waits until the room shows these counts and nothing comes after them: they are those of the ledger's last entry.
     pub async fn stock_settles(&self, server: &Server, sku: &str, expected: [u64; 3]) {
-        let ledger = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
-        let entry = &ledger["head"]["n"];
-        wait_until("the count of the last entry", DEADLINE, async || {
-            (self.snapshot(server).await["stock"][sku]["entry"] == *entry).then_some(())
+        let mut shown = Value::Null;
+        let settled = poll(DEADLINE, async || {
+            shown = self.snapshot(server).await["stock"][sku].clone();
+            let counts = ["available", "held", "sold"].map(|count| shown[count].as_u64());
+            let ledger = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
+            (counts == expected.map(Some) && shown["entry"] == ledger["head"]["n"]).then_some(())
         })
         .await;
-        self.stock_becomes(server, sku, expected).await;
+        assert!(settled.is_some(), "{sku} did not settle at {expected:?}: {shown}");
     }
 
     /// The orders of one buyer, as she sees them.
