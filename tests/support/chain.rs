@@ -37,7 +37,7 @@ impl Chain {
                 check_head(sku, &page["head"], chain.entries.last());
                 return chain;
             }
-            assert!(!entries.is_empty() && page["head"]["n"].as_u64() > Some(length), "{sku}: {} ends early", length);
+            assert!(!entries.is_empty() && page["head"]["n"].as_u64() > Some(length), "{sku} ends early, at {length}");
         }
     }
 
