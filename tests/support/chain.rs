@@ -46,6 +46,14 @@ impl Chain {
         [self.available, self.held, self.sold].map(|count| u64::try_from(count).expect("counts were checked"))
     }
 
+    /// What stood after entry `n`.
+    pub fn counts_at(&self, n: u64) -> [u64; 3] {
+        let mut then = Self::default();
+        let entries = self.entries.iter().take_while(|entry| entry["n"].as_u64() <= Some(n));
+        entries.for_each(|entry| then.count("then", entry));
+        then.counts()
+    }
+
     pub fn number_of(&self, kind: &str) -> usize {
         self.entries.iter().filter(|entry| entry["type"] == kind).count()
     }
