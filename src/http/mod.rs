@@ -153,12 +153,13 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 async fn around(State(app): State<App>, peer: Peer, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().to_string();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let span = info_span!("request", %id, %method, path);
+    let span = info_span!("request", %id, %method, %path);
     async {
         let origin = request.headers().get(header::ORIGIN).cloned();
         let allowed = origin.as_ref().filter(|o| app.allows(o, request.headers().get(header::HOST)));
         let preflight = method == Method::OPTIONS && request.headers().contains_key("access-control-request-method");
-        let response = match app.shop.limits.request(peer.0.ip()) {
+        let allowance = if is_limited(&path) { app.shop.limits.request(peer.0.ip()) } else { Ok(()) };
+        let response = match allowance {
             Err(refused) => Problem(refused).into_response(),
             Ok(()) if preflight => StatusCode::NO_CONTENT.into_response(),
             Ok(()) => next.run(request).await,
@@ -176,6 +177,11 @@ async fn around(State(app): State<App>, peer: Peer, request: Request, next: Next
     }
     .instrument(span)
     .await
+}
+
+/// Pages and their files cost nothing, and a whole town may open them behind one address.
+fn is_limited(path: &str) -> bool {
+    ["/v1/", "/whip/", "/whep/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn cors(headers: &mut axum::http::HeaderMap, origin: &HeaderValue, preflight: bool) {

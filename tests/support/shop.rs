@@ -49,16 +49,12 @@ impl Shop {
         server.rest().get(&format!("/v1/rooms/{}", self.room)).send().await.ok()
     }
 
-    /// Waits until the room shows these counts, `available`, `held` and `sold`; a room hears of stock in steps.
-    pub async fn stock_becomes(&self, server: &Server, sku: &str, expected: [u64; 3]) {
-        let mut last = Value::Null;
-        let came = poll(DEADLINE, async || {
-            last = self.snapshot(server).await["stock"][sku].clone();
-            let counts = ["available", "held", "sold"].map(|count| last[count].as_u64());
-            (counts == expected.map(Some)).then_some(())
-        })
-        .await;
-        assert!(came.is_some(), "{sku} did not become {expected:?}: {last}");
+    /// `available`, `held` and `sold` of a SKU as the room shows them, which hears of stock in steps.
+    pub async fn stock(&self, server: &Server, sku: &str) -> [u64; 3] {
+        let snapshot = self.snapshot(server).await;
+        let stock = &snapshot["stock"][sku];
+        ["available", "held", "sold"]
+            .map(|count| stock[count].as_u64().unwrap_or_else(|| panic!("{sku} in {snapshot}")))
     }
 
     /// As [`Shop::stock_becomes`], and nothing comes after them: they are those of the ledger's last entry.

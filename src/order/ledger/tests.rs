@@ -418,7 +418,7 @@ fn start(store: &mut Sqlite, recent: UnixMs) -> (Ledger, Chains) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_ledger_does_what_the_oracle_says(ops in vec(op(), 1..150)) {
