@@ -76,6 +76,9 @@ async fn whatever_was_acknowledged_survives_kill_9_once_and_no_viewer_saw_what_i
         witnesses.iter().for_each(|witness| witness.agrees_with(&tape));
 
         server.restart().await;
+        for witness in &witnesses {
+            witness.was_told_true_counts(&server).await;
+        }
         for buyer in &mut buyers {
             buyer.finds_everything_again(&server).await;
         }

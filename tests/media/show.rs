@@ -62,7 +62,7 @@ async fn who_joins_late_starts_with_a_keyframe() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_anchors_second_post_replaces_her_first_and_viewers_go_on_in_one_sequence() {
     let studio = Studio::open().await;
-    let first = studio.go_live().await;
+    let first = studio.go_live_once().await;
     let watcher = studio.watch("viewer", false).await;
     let before = watcher.wait_for(DEADLINE, plays).await.expect("it plays");
 

@@ -165,7 +165,7 @@ impl Evening {
         let get = |path: String| server.rest().get(&path).token(&buyer).send();
         assert_eq!(get(format!("/v1/holds/{}", hold_id_of(&self.hold))).await.ok()["hold"], self.hold);
         assert_eq!(get(format!("/v1/orders/{}", hold_id_of(&self.order))).await.ok()["order"], self.order);
-        assert_eq!(self.shop.orders(server, "buyer").await, [self.order.clone()]);
+        assert_eq!(self.shop.orders(server, "buyer").await, vec![self.order.clone()]);
 
         let again = hold(server, &self.shop, "hold", CORAL).await;
         assert_eq!((again.status, again.header("idempotent-replayed")), (200, Some("true")));
