@@ -16,13 +16,13 @@ const ROOM: &str = "narrow";
 async fn an_address_that_asks_too_fast_waits_as_long_as_it_is_told() {
     let server = Plan::default().set("LIMITS__REQUESTS_PER_SECOND", "1").start().await;
     let refused = wait_until("a refusal", DEADLINE, async || {
-        let answer = server.rest().get("/healthz").send().await;
+        let answer = server.rest().get("/v1/rooms").send().await;
         (answer.status != 200).then_some(answer)
     })
     .await;
     is_rate_limited(&refused);
     wait_until("to be let in again", DEADLINE, async || {
-        (server.rest().get("/healthz").send().await.status == 200).then_some(())
+        (server.rest().get("/v1/rooms").send().await.status == 200).then_some(())
     })
     .await;
 }

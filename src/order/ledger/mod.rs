@@ -35,7 +35,6 @@ use crate::{
         config::Config,
         entry::EntryType,
         hold::{Held, Step, View},
-        refusal::Refusal,
         request::{Key, KeyId, Party},
         tx::{Entry, HoldStep, OrderBefore, Tx, What},
     },
