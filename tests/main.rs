@@ -8,6 +8,7 @@ mod crash;
 mod demo;
 mod media;
 mod oversell;
+mod purchase;
 mod restart;
 mod rights;
 mod sim;

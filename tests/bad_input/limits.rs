@@ -8,6 +8,7 @@ use crate::support::{
     server::{Plan, Server},
     shop::{CORAL, SCARF, Shop, TAN, TOTE},
     wait::{DEADLINE, wait_until},
+    ws::Ws,
 };
 
 const ROOM: &str = "narrow";
@@ -176,6 +177,32 @@ async fn open_holds_are_bounded_for_one_person_and_for_all() {
     server.rest().post(&path).token(&shop.viewer_token(&server, "buyer")).send().await.ok();
     by("third").await.ok();
     shop.stock_settles(&server, CORAL, [18, 2, 0]).await;
+}
+
+#[tokio::test]
+async fn a_full_server_turns_sockets_away_with_3503() {
+    let (server, shop) = open(&[("FANOUT__CONNECTIONS_MAX", "1")]).await;
+    let mut only = server.ws(ROOM).await;
+    only.join(&shop.viewer_token(&server, "first")).await;
+    let mut second = server.ws(ROOM).await;
+    assert_eq!(second.close_code().await, 3503);
+    only.ok("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn who_asks_and_never_reads_the_answers_is_closed_as_slow() {
+    let (server, shop) = open(&[
+        ("FANOUT__REPLIES_MAX", "8"),
+        ("FANOUT__SEND_BUFFER_BYTES", "4096"),
+        ("LIMITS__COMMANDS_PER_SECOND", "100000"),
+    ])
+    .await;
+    let mut ws = Ws::connect_narrow(server.http, ROOM, 4_096).await;
+    ws.join(&shop.viewer_token(&server, "deaf")).await;
+    for _ in 0..3_000 {
+        ws.send_command("ping", json!({})).await;
+    }
+    assert_eq!(ws.close_code().await, 3001);
 }
 
 async fn open(settings: &[(&str, &str)]) -> (Server, Shop) {

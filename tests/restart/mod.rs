@@ -122,8 +122,8 @@ impl Evening {
             muted,
             kicked,
         };
-        anchor.until("the sale to be shown", |view| view.available(TAN) == Some(11)).await;
-        anchor.until("the hold to be shown", |view| view.available(CORAL) == Some(19)).await;
+        evening.shop.stock_settles(server, TAN, [11, 0, 1]).await;
+        evening.shop.stock_settles(server, CORAL, [19, 1, 0]).await;
         evening.snapshot = evening.shop.snapshot(server).await;
         evening
     }
