@@ -149,15 +149,15 @@ impl Running {
         let sockets = async { tokio::join!(self.serving.stop(), self.fanout.drain(self.drain)) };
         in_time("sockets", self.drain + PART_ENDS_IN, sockets).await?;
         let media = self.shop.media.clone();
-        in_time("media", PART_ENDS_IN, tokio::task::spawn_blocking(move || media.shutdown())).await?;
+        in_time("media", PART_ENDS_IN, tokio::task::spawn_blocking(move || media.shutdown())).await??;
         for route in &self.routing {
             route.abort();
         }
         in_time("rooms", PART_ENDS_IN, self.shop.rooms.shutdown()).await?;
         let desk = self.shop.desk.clone();
-        in_time("desk", PART_ENDS_IN, tokio::task::spawn_blocking(move || desk.shutdown())).await?;
+        in_time("desk", PART_ENDS_IN, tokio::task::spawn_blocking(move || desk.shutdown())).await??;
         let fanout = self.fanout.clone();
-        in_time("shards", PART_ENDS_IN, tokio::task::spawn_blocking(move || fanout.shutdown())).await?;
+        in_time("shards", PART_ENDS_IN, tokio::task::spawn_blocking(move || fanout.shutdown())).await??;
         info!("ended");
         Ok(())
     }
@@ -203,17 +203,24 @@ async fn route_media(shop: Shop, channels: Arc<Channels>, mut happened: mpsc::Re
                 let tracks = tracks.iter().map(|t| Track { kind: t.kind.into(), codec: t.codec.into() }).collect();
                 tell_media(&shop, &room, true, tracks).await;
             }
-            // The end of a session that was replaced says nothing about the one that runs.
+            // The end of a session that was replaced says nothing about the one that runs; and while the next one is
+            // still shaking hands, the room goes on as it is.
             media::Event::Ended { room, session } if live.get(&room) == Some(&session) => {
                 live.remove(&room);
-                tell_media(&shop, &room, false, vec![]).await;
+                if shop.media.publisher(&room).is_none_or(|publisher| publisher == session) {
+                    tell_media(&shop, &room, false, vec![]).await;
+                }
             }
             media::Event::Ended { .. } => {}
             media::Event::ChannelOpen { session, room } => channels.open(&shop, &room, session),
             media::Event::ChannelText { session, text } => channels.message(session, text),
-            media::Event::Closed { session, .. } => {
+            media::Event::Closed { session, room, publisher } => {
                 channels.closed(session);
                 shop.presence.remove_media(session);
+                // One that never went live leaves nobody behind whom the room could wait for.
+                if publisher && !live.contains_key(&room) && shop.media.publisher(&room).is_none() {
+                    tell_media(&shop, &room, false, vec![]).await;
+                }
             }
         }
     }

@@ -172,7 +172,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let media: Vec<String> = running.media.iter().map(ToString::to_string).collect();
     println!("maishou serving http={} media={}", running.http, media.join(","));
     ended.await;
-    running.drain().await;
+    running.drain().await?;
     Ok(())
 }
 

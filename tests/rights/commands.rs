@@ -33,14 +33,15 @@ const fn some(command: &'static str, may: &'static [Person], refusal: &'static s
 const PINNERS: &[Person] = &[Anchor, Assistant, Pinner, Admin];
 const MODERATORS: &[Person] = &[Anchor, Assistant, Moderator, Admin];
 const BUYER_AND_SHOP: &[Person] = &[Viewer, Owner, Admin];
+const BUYER: &[Person] = &[Viewer];
 
 const RULES: &[Rule] = &[
     all("comment", None),
     all("like", None),
     all("hold", None),
     some("confirm", BUYER_AND_SHOP, "not_found"),
-    some("cancel", BUYER_AND_SHOP, "not_found"),
-    some("extend", BUYER_AND_SHOP, "not_found"),
+    some("cancel", BUYER, "not_found"),
+    some("extend", BUYER, "not_found"),
     some("pin", PINNERS, "forbidden"),
     some("unpin", PINNERS, "forbidden"),
     some("moderate mute", MODERATORS, "forbidden"),

@@ -48,6 +48,7 @@ const HOSTS_WHO_PIN: &[Person] = &[Anchor, Assistant, Pinner, Admin];
 const HOSTS_WHO_SHELVE: &[Person] = &[Anchor, Assistant, Shelver, Admin];
 const KEEPERS: &[Person] = &[Owner, Admin];
 const BUYER_AND_SHOP: &[Person] = &[Viewer, Owner, Admin];
+const BUYER: &[Person] = &[Viewer];
 
 const fn rule(operation: &'static str, done: u16, may: &'static [Person], others: Others) -> Rule {
     Rule { operation, done, may, others, except: &[] }
@@ -90,10 +91,10 @@ const RULES: &[Rule] = &[
     },
     rule("get /v1/skus/{sku}/ledger", 200, &[], Others::PublicUnlessWrong),
     rule("post /v1/holds", 201, &[], Others::Welcome),
-    rule("get /v1/holds/{hold}", 200, BUYER_AND_SHOP, Others::NotFound),
+    rule("get /v1/holds/{hold}", 200, BUYER, Others::NotFound),
     rule("post /v1/holds/{hold}/confirm", 200, BUYER_AND_SHOP, Others::NotFound),
-    rule("post /v1/holds/{hold}/cancel", 200, BUYER_AND_SHOP, Others::NotFound),
-    rule("post /v1/holds/{hold}/extend", 200, BUYER_AND_SHOP, Others::NotFound),
+    rule("post /v1/holds/{hold}/cancel", 200, BUYER, Others::NotFound),
+    rule("post /v1/holds/{hold}/extend", 200, BUYER, Others::NotFound),
     rule("get /v1/orders", 200, &[], Others::Welcome),
     rule("get /v1/orders/{order}", 200, BUYER_AND_SHOP, Others::NotFound),
     Rule {
