@@ -1,33 +1,29 @@
 //! The handle that everybody else holds.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{SyncSender, TrySendError},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     clock::{Clock, UnixMs},
     id::{HoldId, MerchantId, OrderId, SkuId, Sub},
     order::{
         Answered,
-        chain::{Chains, Committed},
+        chain::Committed,
         config::Config,
         export::{LedgerExport, SignedHead, page},
         fast::Fast,
-        handover::{Decisions, Handover, Outcome, Reply},
+        handover::{Outcome, Reply},
         hold::View,
-        journal::Journal,
-        ledger::{Ledger, Restored, Restorer},
-        owner::{Ask, Owner},
+        owner::Ask,
         poison::Poison,
-        publish::{Event, Publisher},
         readers::Readers,
         refusal::Refusal,
         request::{
@@ -36,107 +32,31 @@ use crate::{
         },
         signer::{PublicKey, Signer},
         stats::{Counters, Stats, bump},
-        store::{Failure, OrdersOf, SkuRow, Store},
+        store::OrdersOf,
     },
-    protocol::{Hold, Order, Private, StockCount},
+    protocol::{Hold, LineRequest, Order, Private, StockCount},
 };
-
-/// Why a desk could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("order.{0} must be at least 1")]
-    Config(&'static str),
-    #[error(transparent)]
-    Store(#[from] Failure),
-    #[error("a thread could not be started: {0}")]
-    Thread(std::io::Error),
-}
 
 /// The order desk. Clones share it; it ends when it is shut down or the last clone goes.
 #[derive(Clone)]
 pub struct Desk {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    config: Config,
-    clock: Clock,
-    mailbox: SyncSender<Ask>,
-    closing: AtomicBool,
-    fast: Arc<Fast>,
-    readers: Readers,
-    signer: Signer,
-    counters: Arc<Counters>,
-    poison: Arc<Poison>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+pub(super) struct Shared {
+    pub config: Config,
+    pub clock: Clock,
+    pub mailbox: SyncSender<Ask>,
+    pub closing: AtomicBool,
+    pub fast: Arc<Fast>,
+    pub readers: Readers,
+    pub signer: Signer,
+    pub counters: Arc<Counters>,
+    pub poison: Arc<Poison>,
+    pub threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Desk {
-    /// Opens the ledger in `store`, takes it up where it ended and starts its threads. Blocks while it reads.
-    ///
-    /// What is committed is told to `events`. A failed commit ends the process.
-    pub fn open(
-        config: Config,
-        clock: Clock,
-        store: Box<dyn Store>,
-        events: mpsc::Sender<Event>,
-    ) -> Result<Self, Error> {
-        Self::open_with(config, clock, store, events, Poison::abort())
-    }
-
-    /// As [`Desk::open`], with something else than the end of the process after a failed commit.
-    pub(super) fn open_with(
-        config: Config,
-        clock: Clock,
-        mut store: Box<dyn Store>,
-        events: mpsc::Sender<Event>,
-        poison: Poison,
-    ) -> Result<Self, Error> {
-        config.check().map_err(Error::Config)?;
-        let Restored { ledger, skus, tail } = take_up(&config, &clock, store.as_mut())?;
-        let signer = Signer::new(&store.signing_seed()?);
-        let readers = Readers::open(store.as_ref(), &config)?;
-        let (fast, counters) = (Arc::new(Fast::default()), Arc::new(Counters::new()));
-        let handover = Arc::new(Handover::new(config.batch_max));
-        let (mailbox, asks) = sync_channel(config.mailbox_max);
-        let mut journal = Journal {
-            clock: clock.clone(),
-            store,
-            chains: Chains::restore(&skus),
-            fast: fast.clone(),
-            handover: handover.clone(),
-            publisher: Publisher::new(&config, events, counters.clone()),
-            counters: counters.clone(),
-            batch: Decisions::default(),
-            reserve_bytes: config.reserve_mb.saturating_mul(1 << 20),
-        };
-        show(&fast, &ledger, skus);
-        let owner = Owner {
-            config: config.clone(),
-            clock: clock.clone(),
-            checkpoint_tx: ledger.last_tx() - tail,
-            ledger,
-            mailbox: asks,
-            fast: fast.clone(),
-            handover: handover.clone(),
-            counters: counters.clone(),
-            decided: Decisions::default(),
-        };
-        let poison = Arc::new(poison);
-        let threads = vec![
-            // The journal lives on until the poison has worked: nobody hears of an answer dropped before.
-            spawn("ledger-journal", &handover, &poison, move |poison| {
-                if let Err(failure) = journal.run() {
-                    poison.now(&failure);
-                }
-            })?,
-            spawn("ledger-owner", &handover, &poison, move |_| owner.run())?,
-        ];
-        let (closing, threads) = (AtomicBool::new(false), Mutex::new(threads));
-        let shared = Shared { config, clock, mailbox, closing, fast, readers, signer, counters, poison, threads };
-        Ok(Self { shared: Arc::new(shared) })
-    }
-
     /// Tells the terms of a product's SKUs and opens the stock of those that are new; the stock of others stays. The
     /// counts are durable when they are answered.
     ///
@@ -151,7 +71,7 @@ impl Desk {
         let checked = self.check_hold(&request);
         let (lines, key) = checked.inspect_err(|refusal| self.shared.counters.refused(refusal))?;
         let fast = &self.shared.fast;
-        if let Some(sold_out) = fast.sold_out(&lines, self.shared.clock.now(), || Some(key)) {
+        if let Some(sold_out) = fast.sold_out(&lines, self.shared.clock.now(), key) {
             bump(&self.shared.counters.holds.sold_out_fast);
             // A path that never waits would keep its thread from others.
             tokio::task::consume_budget().await;
@@ -173,7 +93,7 @@ impl Desk {
         Ok(asked?.map(|view| view.hold(&by)))
     }
 
-    fn check_hold(&self, request: &HoldRequest) -> Result<(Vec<crate::protocol::LineRequest>, KeyId), Refusal> {
+    fn check_hold(&self, request: &HoldRequest) -> Result<(Vec<LineRequest>, KeyId), Refusal> {
         let lines = request.lines_summed(&self.shared.config)?;
         Ok((lines, KeyId::of(&request.sub, &request.key)?))
     }
@@ -270,11 +190,10 @@ impl Desk {
 
     /// The last committed counts of a SKU, and the hash (hex) of the entry they stand at.
     pub fn stock(&self, sku: &SkuId) -> Option<(StockCount, String)> {
-        let committed = self.shared.fast.committed(sku)?;
-        Some((committed.count, committed.hash.to_string()))
+        self.shared.fast.stock(sku).map(|(count, hash)| (count, hash.to_string()))
     }
 
-    /// Whose goods a SKU is, as its terms stand now.
+    /// Whose goods a SKU is: its merchant from its opening on.
     pub fn merchant_of(&self, sku: &SkuId) -> Option<MerchantId> {
         self.shared.fast.merchant(sku)
     }
@@ -351,7 +270,7 @@ impl Desk {
     }
 
     fn send(&self, ask: Ask) -> Result<(), Refusal> {
-        if self.shared.closing.load(Relaxed) {
+        if self.shared.closing.load(Relaxed) || self.shared.poison.is_poisoned() {
             return Err(Refusal::BUSY);
         }
         self.shared.counters.mailbox.fetch_add(1, Relaxed);
@@ -363,47 +282,4 @@ impl Desk {
             Refusal::BUSY
         })
     }
-}
-
-/// Reads the ledger out of its store.
-fn take_up(config: &Config, clock: &Clock, store: &mut dyn Store) -> Result<Restored, Error> {
-    clock.not_before(store.newest()?);
-    let key_ms = i64::try_from(config.key_time().as_millis()).unwrap_or(i64::MAX);
-    let recent = UnixMs(clock.now().0.saturating_sub(key_ms));
-    let mut restorer = Restorer::new(config.clone(), recent);
-    store.load(recent, &mut restorer)?;
-    let mut restored = restorer.finish();
-    if restored.tail > config.checkpoint_after {
-        store.checkpoint(&restored.ledger.checkpoint())?;
-        restored.tail = 0;
-    }
-    Ok(restored)
-}
-
-/// Shows callers what was taken up.
-fn show(fast: &Fast, ledger: &Ledger, skus: Vec<SkuRow>) {
-    for row in skus {
-        let (count, hash) = (row.head.count, row.head.hash);
-        fast.restored(&row.sku.sku, Committed { count, hash, row: row.head.row, marks: row.marks });
-    }
-    for key in ledger.hold_keys() {
-        fast.accepted(key);
-    }
-}
-
-/// Starts a thread of the ledger. A panic in it poisons the ledger; its end ends the other.
-fn spawn(
-    name: &str,
-    handover: &Arc<Handover>,
-    poison: &Arc<Poison>,
-    run: impl FnOnce(&Poison) + Send + 'static,
-) -> Result<JoinHandle<()>, Error> {
-    let (handover, poison) = (handover.clone(), poison.clone());
-    let body = move || {
-        if catch_unwind(AssertUnwindSafe(|| run(&poison))).is_err() {
-            poison.now(&"a bug was found");
-        }
-        handover.close();
-    };
-    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(Error::Thread)
 }

@@ -18,9 +18,10 @@ use crate::{
     order::{
         chain::{Committed, Grown},
         entry::Digest,
-        ledger::{Terms, offer},
+        ledger::{Book, Terms, offer},
         refusal::Refusal,
         request::KeyId,
+        tx::OpenedSku,
     },
     protocol::{LineRequest, StockCount},
 };
@@ -28,6 +29,7 @@ use crate::{
 /// One SKU as callers see it.
 #[derive(Debug)]
 pub struct Face {
+    merchant: MerchantId,
     /// As decided, perhaps not committed yet.
     available: AtomicU64,
     terms: ArcSwapOption<Terms>,
@@ -59,14 +61,19 @@ impl Fast {
         self.faces.get(sku).map(|face| face.clone())
     }
 
-    /// The last committed count.
+    /// The last committed count, and the hash of its entry.
+    pub fn stock(&self, sku: &SkuId) -> Option<(StockCount, Digest)> {
+        let face = self.face(sku)?;
+        let committed = face.committed();
+        (committed.count.entry > 0).then_some((committed.count, committed.hash))
+    }
+
     pub fn count(&self, sku: &SkuId) -> Option<StockCount> {
-        let count = self.face(sku)?.committed().count;
-        (count.entry > 0).then_some(count)
+        self.stock(sku).map(|(count, _)| count)
     }
 
     pub fn merchant(&self, sku: &SkuId) -> Option<MerchantId> {
-        Some(self.face(sku)?.terms.load_full()?.merchant.clone())
+        Some(self.face(sku)?.merchant.clone())
     }
 
     pub fn committed(&self, sku: &SkuId) -> Option<Committed> {
@@ -75,7 +82,7 @@ impl Fast {
     }
 
     /// Refuses as sold out what the owner would refuse too. Whatever else may be wrong is left to the owner.
-    pub fn sold_out(&self, lines: &[LineRequest], now: UnixMs, key: impl FnOnce() -> Option<KeyId>) -> Option<Refusal> {
+    pub fn sold_out(&self, lines: &[LineRequest], now: UnixMs, key: KeyId) -> Option<Refusal> {
         let faces: Vec<_> = lines.iter().map(|line| self.face(&line.sku)).collect::<Option<_>>()?;
         let short = lines.iter().zip(&faces).find_map(|(line, face)| {
             let available = face.available.load(Ordering::Acquire);
@@ -84,7 +91,7 @@ impl Fast {
         let terms: Vec<_> = faces.iter().map(|face| face.terms.load_full()).collect::<Option<_>>()?;
         let terms: Vec<_> = terms.iter().map(Arc::as_ref).collect();
         offer(lines, &terms, now).ok()?;
-        let known = self.keys.contains_key(&key()?);
+        let known = self.keys.contains_key(&key);
         (!known).then_some(short)
     }
 
@@ -114,10 +121,11 @@ impl Fast {
         });
     }
 
-    /// A SKU's terms, and its stock when it is new.
-    pub fn defined(&self, sku: &SkuId, terms: Option<Arc<Terms>>, available: u64) {
-        let face = self.faces.entry(sku.clone()).or_insert_with(|| Arc::new(Face::new(available))).clone();
-        face.terms.store(terms);
+    /// A SKU's book after its terms were told.
+    pub fn defined(&self, book: &Book) {
+        let new = || Arc::new(Face::new(book.merchant.clone(), book.count.available));
+        let face = self.faces.entry(book.sku.clone()).or_insert_with(new).clone();
+        face.terms.store(book.terms.clone());
     }
 
     pub fn decided(&self, sku: &SkuId, available: u64) {
@@ -126,10 +134,10 @@ impl Fast {
         }
     }
 
-    pub fn restored(&self, sku: &SkuId, committed: Committed) {
-        let face = Face::new(committed.count.available);
+    pub fn restored(&self, sku: &OpenedSku, committed: Committed) {
+        let face = Face::new(sku.merchant.clone(), committed.count.available);
         *face.committed() = committed;
-        self.faces.insert(sku.clone(), Arc::new(face));
+        self.faces.insert(sku.sku.clone(), Arc::new(face));
     }
 
     pub fn committed_now(&self, grown: &Grown) {
@@ -142,9 +150,10 @@ impl Fast {
 }
 
 impl Face {
-    fn new(available: u64) -> Self {
+    fn new(merchant: MerchantId, available: u64) -> Self {
         let (count, hash) = (StockCount::default(), Digest::ZERO);
         Self {
+            merchant,
             available: AtomicU64::new(available),
             terms: ArcSwapOption::empty(),
             committed: Mutex::new(Committed { count, hash, row: 0, marks: Vec::new() }),

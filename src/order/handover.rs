@@ -129,10 +129,66 @@ impl Handover {
         self.slot().checkpoint.take()
     }
 
+    /// Nothing goes on: what waits here is dropped, and so are the answers in it.
+    pub fn abandon(&self) {
+        self.close();
+        drop(std::mem::take(&mut self.slot().next));
+    }
+
     /// One side has ended: the journal takes what is left, the owner puts nothing more.
     pub fn close(&self) {
         self.slot().closed = true;
         self.filled.notify_all();
         self.taken.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> (Decisions, oneshot::Receiver<Outcome<u64>>) {
+        let (reply, heard) = oneshot::channel();
+        let waiting = Waiting::Tx(reply, Ok(Answered { value: 1, replayed: false }));
+        (Decisions { txs: Vec::new(), answers: vec![waiting] }, heard)
+    }
+
+    #[test]
+    fn what_was_put_is_taken_once_and_before_the_end() {
+        let handover = Handover::new(10);
+        let (mut decisions, mut heard) = answer();
+        assert!(handover.put(&mut decisions));
+        handover.close();
+        let mut batch = Decisions::default();
+        assert_eq!(handover.take(&mut batch, Duration::ZERO), Taken::Batch);
+        batch.answers.drain(..).for_each(Waiting::tell);
+        assert!(heard.try_recv().is_ok());
+        assert_eq!(handover.take(&mut batch, Duration::ZERO), Taken::Closed);
+        assert!(!handover.put(&mut answer().0));
+    }
+
+    #[test]
+    fn after_a_failure_nobody_waits_for_an_answer_that_will_not_come() {
+        let handover = Handover::new(10);
+        let (mut decisions, mut heard) = answer();
+        assert!(handover.put(&mut decisions));
+        handover.abandon();
+        assert!(matches!(heard.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert_eq!(handover.take(&mut decisions, Duration::ZERO), Taken::Closed);
+    }
+
+    #[test]
+    fn a_full_batch_makes_the_owner_wait_until_it_is_taken() {
+        let handover = Handover::new(1);
+        assert!(handover.put(&mut answer().0));
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| handover.put(&mut answer().0));
+            let mut batch = Decisions::default();
+            assert_eq!(handover.take(&mut batch, Duration::from_secs(10)), Taken::Batch);
+            assert_eq!(batch.answers.len(), 1);
+            batch.answers.clear();
+            assert!(second.join().unwrap());
+            assert_eq!(handover.take(&mut batch, Duration::from_secs(10)), Taken::Batch);
+        });
     }
 }

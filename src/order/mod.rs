@@ -24,6 +24,7 @@ pub mod refusal;
 pub mod request;
 pub mod signer;
 mod split_map;
+mod start;
 pub mod stats;
 pub mod store;
 mod tx;
@@ -34,12 +35,13 @@ mod tests;
 
 pub use self::{
     config::Config,
-    desk::{Desk, Error},
+    desk::Desk,
     export::{LedgerExport, SignedHead},
     publish::Event,
     refusal::Refusal,
     request::{HoldRequest, Party, ProductTerms, RefundLine, StockChange},
     signer::PublicKey,
+    start::Error,
     stats::Stats,
     store::{Sqlite, Store},
     verify::verify,

@@ -186,7 +186,7 @@ impl Owner {
         let decided = self.ledger.define(terms, now);
         if decided.is_ok() {
             for book in self.ledger.books().of_product(&terms.product) {
-                self.fast.defined(&book.sku, book.terms.clone(), book.count.available);
+                self.fast.defined(book);
             }
         }
         let outcome = self.settle(decided);

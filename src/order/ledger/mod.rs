@@ -22,7 +22,7 @@ mod tests;
 use std::{collections::HashMap, sync::Arc};
 
 pub use self::{
-    books::Books,
+    books::{Book, Books},
     keys::Known,
     restore::{Restored, Restorer},
     terms::{Terms, offer},

@@ -11,6 +11,7 @@ use crate::{
     order::{
         chain::Chains,
         hold::State,
+        refusal::Refusal,
         request::{AdjustAsk, HoldAsk, ProductTerms, RefundAsk, RefundLine, Seed, StockChange},
         store::{Batch, Checkpoint, Reader, Sqlite, Store},
         tests::Folder,

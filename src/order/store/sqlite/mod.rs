@@ -26,6 +26,9 @@ use crate::{
 
 /// Older ones can lose a commit when a checkpoint runs beside it.
 const SQLITE_NEEDED: (i32, &str) = (3_051_003, "3.51.3");
+/// SQLite flushes with fsync where fdatasync would do, unless it was compiled for it (`.cargo/config.toml`). That is
+/// slower, not wrong.
+const FDATASYNC_FLAG: &str = "HAVE_FDATASYNC";
 /// A write-ahead log of more pages than this (64 MiB) is moved into the file between two commits.
 const WAL_PAGES_MAX: i64 = 16_384;
 /// How often the size of the write-ahead log is looked at, in commits.
@@ -46,6 +49,9 @@ impl Sqlite {
         let (needed, name) = SQLITE_NEEDED;
         if rusqlite::version_number() < needed {
             return Err(Failure::OldSqlite { found: rusqlite::version().to_owned(), needed: name });
+        }
+        if !compiled_for_fdatasync() {
+            tracing::warn!("SQLite was compiled without {FDATASYNC_FLAG}: commits are slower than they need to be");
         }
         let lock = lock(path)?;
         private_file(path).map_err(|error| io(path, error))?;
@@ -78,6 +84,10 @@ impl Sqlite {
             other => Ok(other?),
         }
     }
+}
+
+fn compiled_for_fdatasync() -> bool {
+    option_env!("LIBSQLITE3_FLAGS").is_some_and(|flags| flags.contains(FDATASYNC_FLAG))
 }
 
 fn io(path: &Path, error: std::io::Error) -> Failure {

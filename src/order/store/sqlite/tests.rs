@@ -66,6 +66,7 @@ fn commits_are_flushed_and_no_table_has_an_index() {
     assert_eq!(of("PRAGMA wal_autocheckpoint"), "Integer(0)");
     assert_eq!(of("SELECT count(*) FROM sqlite_schema WHERE type = 'index'"), "Integer(0)");
     assert!(store.free_bytes().is_some_and(|free| free > 0));
+    assert!(compiled_for_fdatasync());
 }
 
 #[test]
