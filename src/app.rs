@@ -139,22 +139,35 @@ async fn open_desk(config: &Config, clock: Clock, events: mpsc::Sender<order::Ev
 
 impl Running {
     /// Ends in order: not ready, no new connections, sockets told to come back, rooms logged, ledger committed.
-    pub async fn drain(self) {
+    ///
+    /// # Errors
+    /// When a part does not end in its time; it is named. What was answered is on the disk all the same.
+    pub async fn drain(self) -> anyhow::Result<()> {
         self.ready.store(false, Ordering::Relaxed);
         info!(connections = self.shop.presence.len(), "draining");
         self.shop.presence.say_goodbye(self.drain);
-        tokio::join!(self.serving.stop(), self.fanout.drain(self.drain));
+        let sockets = async { tokio::join!(self.serving.stop(), self.fanout.drain(self.drain)) };
+        in_time("sockets", self.drain + PART_ENDS_IN, sockets).await?;
         let media = self.shop.media.clone();
-        let _ = tokio::task::spawn_blocking(move || media.shutdown()).await;
+        in_time("media", PART_ENDS_IN, tokio::task::spawn_blocking(move || media.shutdown())).await??;
         for route in &self.routing {
             route.abort();
         }
-        self.shop.rooms.shutdown().await;
+        in_time("rooms", PART_ENDS_IN, self.shop.rooms.shutdown()).await?;
         let desk = self.shop.desk.clone();
-        let _ = tokio::task::spawn_blocking(move || desk.shutdown()).await;
-        self.fanout.shutdown();
+        in_time("desk", PART_ENDS_IN, tokio::task::spawn_blocking(move || desk.shutdown())).await??;
+        let fanout = self.fanout.clone();
+        in_time("shards", PART_ENDS_IN, tokio::task::spawn_blocking(move || fanout.shutdown())).await??;
         info!("ended");
+        Ok(())
     }
+}
+
+/// How long one part may take to end, beyond what its work needs.
+const PART_ENDS_IN: Duration = Duration::from_secs(10);
+
+async fn in_time<T>(part: &'static str, time: Duration, ends: impl Future<Output = T>) -> anyhow::Result<T> {
+    tokio::time::timeout(time, ends).await.map_err(|_| anyhow!("{part} did not end within {time:?}"))
 }
 
 /// Committed facts of the ledger: counts to every room that shelves the SKU, private messages to their persons.
@@ -190,17 +203,24 @@ async fn route_media(shop: Shop, channels: Arc<Channels>, mut happened: mpsc::Re
                 let tracks = tracks.iter().map(|t| Track { kind: t.kind.into(), codec: t.codec.into() }).collect();
                 tell_media(&shop, &room, true, tracks).await;
             }
-            // The end of a session that was replaced says nothing about the one that runs.
+            // The end of a session that was replaced says nothing about the one that runs; and while the next one is
+            // still shaking hands, the room goes on as it is.
             media::Event::Ended { room, session } if live.get(&room) == Some(&session) => {
                 live.remove(&room);
-                tell_media(&shop, &room, false, vec![]).await;
+                if shop.media.publisher(&room).is_none_or(|publisher| publisher == session) {
+                    tell_media(&shop, &room, false, vec![]).await;
+                }
             }
             media::Event::Ended { .. } => {}
             media::Event::ChannelOpen { session, room } => channels.open(&shop, &room, session),
             media::Event::ChannelText { session, text } => channels.message(session, text),
-            media::Event::Closed { session, .. } => {
+            media::Event::Closed { session, room, publisher } => {
                 channels.closed(session);
                 shop.presence.remove_media(session);
+                // One that never went live leaves nobody behind whom the room could wait for.
+                if publisher && !live.contains_key(&room) && shop.media.publisher(&room).is_none() {
+                    tell_media(&shop, &room, false, vec![]).await;
+                }
             }
         }
     }

@@ -78,7 +78,7 @@ pub enum Error {
     #[error("{name}: {why}")]
     Environment { name: String, why: String },
     #[error("{key}: {why}")]
-    Wrong { key: &'static str, why: String },
+    Wrong { key: String, why: String },
 }
 
 impl Config {
@@ -124,7 +124,7 @@ impl Config {
 
     /// What `serve` refuses to start with.
     pub fn check(&self) -> Result<(), Error> {
-        let wrong = |key, why: String| Err(Error::Wrong { key, why });
+        let wrong = |key: &str, why: String| Err(Error::Wrong { key: key.to_owned(), why });
         let secret = &self.auth.secret;
         if secret.len() < SECRET_LEN_MIN {
             let why = format!(
@@ -141,10 +141,10 @@ impl Config {
             return wrong("room.tick_ms", "must be 1 to 1000".into());
         }
         if let Err(key) = self.order.check() {
-            return Err(Error::Wrong { key: "order", why: format!("{key} must not be 0") });
+            return wrong(&format!("order.{key}"), "must not be 0".into());
         }
         if let Err(e) = self.media.check() {
-            return Err(Error::Wrong { key: "media", why: e.to_string() });
+            return wrong("media", e.to_string());
         }
         let bounds = [
             ("http.body_bytes_max", self.http.body_bytes_max),

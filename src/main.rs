@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -124,7 +125,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo { listen, media_listen, no_crowd } => {
             telemetry::start(&telemetry::Config { level: telemetry::Level::Warn, ..Default::default() });
-            runtime()?.block_on(demo::run(demo::Options { listen, media_listen, crowd: !no_crowd }))?;
+            block_on(demo::run(demo::Options { listen, media_listen, crowd: !no_crowd }))?;
         }
         Command::Serve { config, listen, media_listen } => {
             let mut config = Config::load(config.as_deref())?;
@@ -132,7 +133,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             config.media.listen = media_listen.unwrap_or(config.media.listen);
             config.check()?;
             telemetry::start(&config.log);
-            runtime()?.block_on(serve(config))?;
+            block_on(serve(config))?;
         }
         Command::Check { config } => {
             let config = Config::load(config.as_deref())?;
@@ -152,8 +153,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+/// Blocking work that is still under way when everything has ended gets a moment, and no more.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST_MOMENT);
+    outcome
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -165,7 +172,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let media: Vec<String> = running.media.iter().map(ToString::to_string).collect();
     println!("maishou serving http={} media={}", running.http, media.join(","));
     ended.await;
-    running.drain().await;
+    running.drain().await?;
     Ok(())
 }
 

@@ -37,7 +37,7 @@ async fn sixty_people_after_ten_pieces_buy_exactly_ten_and_nobody_more_than_two(
 
     let bought: usize = told.iter().map(|person| person.orders.len()).sum();
     assert_eq!(bought as u64, PIECES);
-    shop.shows_stock(&server, LAST, [0, 0, PIECES]).await;
+    shop.stock_settles(&server, LAST, [0, 0, PIECES]).await;
     let mut refusals = BTreeMap::<&str, usize>::new();
     for person in &told {
         assert!(person.orders.len() <= LIMIT, "{} bought {:?}", person.sub, person.orders);
@@ -73,7 +73,7 @@ async fn a_limit_counts_what_is_held_and_what_was_bought_together() {
     assert_eq!(hold(LIMIT, "two-more").await.problem(), "limit_reached");
     hold(1, "one-more").await.ok();
     assert_eq!(hold(1, "yet-another").await.problem(), "limit_reached");
-    shop.shows_stock(&server, LAST, [PIECES - 2, 1, 1]).await;
+    shop.stock_settles(&server, LAST, [PIECES - 2, 1, 1]).await;
 }
 
 async fn shelve_the_last_ten(server: &Server, shop: &Shop) {

@@ -195,6 +195,9 @@ impl Report {
         let is_busy = scenario.comments.per_second > 0.0;
         fail(is_busy && tally.frames == 0, "nobody heard anything".to_owned());
         fail(is_busy && deeds.comments.count("ok") == 0, "no comment was accepted".to_owned());
+        let is_buying = scenario.holds.per_second > 0.0;
+        fail(is_buying && deeds.holds.count("ok") == 0, "no hold was accepted".to_owned());
+        fail(scenario.pins.every_seconds > 0 && deeds.pins.count("ok") == 0, "no pin was accepted".to_owned());
 
         let no_answers = deeds.holds.count("no_answer") + deeds.cancels.count("no_answer");
         for (sku, stock) in &self.stock {

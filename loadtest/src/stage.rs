@@ -1,17 +1,20 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use maishou::{
     client::{Http, Merchant, NewProduct, Rest, Server},
     clock::Clock,
     id::{Money, ProductId, RoomId, SkuId, Sub},
-    protocol::{Role, StockCount},
+    protocol::{Role, Snapshot, StockCount},
 };
+use tokio::time::interval;
 
 use crate::{scenario::Scenario, token::Tokens};
 
 const DEMO_ROOM: &str = "demo";
 const ANCHOR: &str = "loadtest-anchor";
+/// Looks at a room that has nothing on its shelf yet, a tenth of a second apart.
+const SHELF_LOOKS_MAX: usize = 100;
 
 /// The room in which a scenario plays, and what is sold there.
 pub struct Stage {
@@ -38,7 +41,7 @@ impl Stage {
         };
 
         let open = Rest::anonymous(http);
-        let snapshot = open.room(&room).await.context("the room cannot be read")?;
+        let snapshot = with_shelf(&open, &room).await?;
         let products = snapshot.shelf.into_iter().map(|product| product.id).collect();
         Ok(Self { room, anchor, products, stock: snapshot.stock, is_ours, open })
     }
@@ -55,6 +58,19 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// The room as it is once something is on its shelf: a demo that just began still fills it.
+async fn with_shelf(open: &Rest, room: &RoomId) -> anyhow::Result<Snapshot> {
+    let mut look = interval(Duration::from_millis(100));
+    for _ in 0..SHELF_LOOKS_MAX {
+        look.tick().await;
+        let snapshot = open.room(room).await.context("the room cannot be read")?;
+        if !snapshot.shelf.is_empty() {
+            return Ok(snapshot);
+        }
+    }
+    bail!("nothing is on the shelf of {room}")
 }
 
 async fn make(scenario: &Scenario, http: &Http, tokens: &Tokens, room: &RoomId) -> anyhow::Result<Rest> {

@@ -29,9 +29,9 @@ impl Tokens {
 
     pub async fn one(&self, room: &RoomId, role: Role, user: &str) -> anyhow::Result<String> {
         match self {
-            Self::Demo { http } => {
-                Rest::dev_token(http, room, role, user).await.context("the server is no demo: give --secret-file")
-            }
+            Self::Demo { http } => Rest::dev_token(http, room, role, user)
+                .await
+                .context("no token for the demo (of another server, give --secret-file)"),
             Self::Minted { key, clock } => {
                 let claims = Claims {
                     sub: user.parse()?,

@@ -55,7 +55,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(crowd) = crowd {
         crowd.stop().await;
     }
-    running.drain().await;
+    running.drain().await?;
     Ok(())
 }
 

@@ -143,7 +143,8 @@ async fn written(shard: &Rc<Shard>, connection: &Connection) {
 /// Reads on without listening until the client ends too: its unread bytes would reset the connection, and the close
 /// would be lost on it. The deadline of the close ends it.
 async fn discard(connection: &Connection) {
-    let mut unheard = [0; 512];
+    // Not in the future itself: every connection would carry it, and few come here.
+    let mut unheard = vec![0; 512];
     loop {
         match connection.sink.read(&mut unheard) {
             Ok(0) => return,

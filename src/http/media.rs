@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{OriginalUri, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 
@@ -58,7 +58,9 @@ pub(super) async fn end(
     State(app): State<App>,
     Bearer(person): Bearer,
     Ids((room, session)): Ids<(RoomId, SessionId)>,
+    OriginalUri(uri): OriginalUri,
 ) -> Answer {
+    app.shop.etag(&person, &room, session, publishes(&uri))?;
     app.shop.leave(&person, &room, session)?;
     Ok(StatusCode::OK.into_response())
 }
@@ -69,9 +71,11 @@ pub(super) async fn patch(
     State(app): State<App>,
     Bearer(person): Bearer,
     Ids((room, session)): Ids<(RoomId, SessionId)>,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     request: Request,
 ) -> Answer {
+    let own = app.shop.etag(&person, &room, session, publishes(&uri))?;
     extract::require_type(&headers, FRAGMENT)?;
     let body = extract::read(request, app.config.body_bytes_max).await?;
     let fragment =
@@ -81,13 +85,18 @@ pub(super) async fn patch(
         Some(tag) if tag == "*" => {
             return Ok((StatusCode::UNPROCESSABLE_ENTITY, "ICE restart is not supported").into_response());
         }
-        Some(tag) if app.shop.etag(session).is_some_and(|own| tag.as_bytes() != quoted(&own).as_bytes()) => {
+        Some(tag) if tag.as_bytes() != quoted(&own).as_bytes() => {
             return Err(Fault::new(ErrorCode::PreconditionFailed, "the session has another ETag").into());
         }
         Some(_) => {}
     }
     app.shop.candidate(&person, &room, session, fragment).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Whether an address is of a session that publishes (WHIP) or watches (WHEP).
+fn publishes(uri: &Uri) -> bool {
+    uri.path().starts_with("/whip/")
 }
 
 /// GET is answered with 2xx and no content (RFC 9725 section 4.1).

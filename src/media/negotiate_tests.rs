@@ -250,7 +250,8 @@ fn a_fragment_is_checked_before_it_is_forgotten() {
         .is_ok()
     );
     assert!(check("a=end-of-candidates\r\n").is_ok());
-    for bad in ["", "hello", "x=1", "a=ice-ufrag:other", "a=candidate:1 1 udp"] {
+    assert!(check(candidate.trim_start_matches("a=")).is_ok(), "as a browser's event has it");
+    for bad in ["", "hello", "x=1", "a=ice-ufrag:other", "a=candidate:1 1 udp", "candidate:1 1"] {
         assert!(check(bad).is_err(), "{bad}");
     }
 }

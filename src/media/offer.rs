@@ -288,11 +288,15 @@ fn announced(media: &MediaDescription) -> Announced {
     }
 }
 
-/// Checks a trickle fragment (`application/trickle-ice-sdpfrag`) of the peer that made its offer under `ufrag`.
+/// Checks a trickle fragment (`application/trickle-ice-sdpfrag`) of the peer that made its offer under `ufrag`, or a
+/// bare candidate as browsers hand them out, without its `a=`.
 pub fn check_fragment(fragment: &str, ufrag: &str) -> Result<(), Error> {
     let mut has_content = false;
     for line in fragment.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-        let Some((kind, value)) = line.split_once('=') else { return Err(bad("the fragment has a line without =")) };
+        let bare = line.starts_with("candidate:").then_some(("a", line));
+        let Some((kind, value)) = bare.or_else(|| line.split_once('=')) else {
+            return Err(bad("the fragment has a line without ="));
+        };
         if !matches!(kind, "a" | "m") {
             return Err(bad("the fragment has a line that is neither a= nor m="));
         }

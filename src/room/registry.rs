@@ -158,7 +158,7 @@ impl Rooms {
     }
 
     /// What may have changed while nobody looked: products, counts, and a picture that is certainly gone. No events
-    /// tell it, because nobody is there yet: everybody begins with a snapshot of this state.
+    /// tell it, because nobody is there yet: everybody, the new tape segment too, begins with a snapshot of this state.
     fn bring_up_to_date(&self, state: &mut State) {
         state.media = MediaState::default();
         let cards = state.shelf.iter_mut().chain(state.pinned.as_mut().map(|p| &mut p.product));

@@ -51,6 +51,7 @@ struct Connection {
 /// Whose a media session is.
 #[derive(Clone, Debug)]
 pub struct MediaOwner {
+    pub publishes: bool,
     pub etag: String,
     pub room: RoomId,
     pub sub: Sub,

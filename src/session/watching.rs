@@ -25,7 +25,7 @@ impl Shop {
         }
         let answer = self.media.publish(room, offer).await.map_err(media_fault)?;
         info!(room = %room, session = %answer.session, "publishing");
-        self.own(person, room, &answer);
+        self.own(person, room, true, &answer);
         Ok(answer)
     }
 
@@ -34,13 +34,14 @@ impl Shop {
         person.may_enter(room)?;
         self.refuse_kicked(person, room).await?;
         let answer = self.media.watch(room, offer).await.map_err(media_fault)?;
-        self.own(person, room, &answer);
+        self.own(person, room, false, &answer);
         Ok(answer)
     }
 
-    fn own(&self, person: &Person, room: &RoomId, answer: &Answer) {
+    fn own(&self, person: &Person, room: &RoomId, publishes: bool, answer: &Answer) {
         let etag = answer.etag.clone();
-        let owner = MediaOwner { etag, room: room.clone(), sub: person.sub().clone(), who: person.who(room) };
+        let owner =
+            MediaOwner { publishes, etag, room: room.clone(), sub: person.sub().clone(), who: person.who(room) };
         self.presence.add_media(answer.session, owner);
     }
 
@@ -63,20 +64,25 @@ impl Shop {
         }
     }
 
-    /// The ETag of a session that runs.
-    pub fn etag(&self, session: SessionId) -> Option<String> {
-        self.presence.media(session).map(|owner| owner.etag)
+    /// The ETag of a session of this person that publishes, or watches.
+    pub fn etag(&self, person: &Person, room: &RoomId, session: SessionId, publishes: bool) -> Result<String, Fault> {
+        let owner = self.owned(person, room, session)?;
+        (owner.publishes == publishes).then_some(owner.etag).ok_or_else(|| Fault::not_found("session"))
     }
 
     pub async fn candidate(&self, person: &Person, room: &RoomId, session: SessionId, sdp: &str) -> Result<(), Fault> {
         self.owned(person, room, session)?;
+        // The end of candidates.
+        if sdp.trim().is_empty() {
+            return Ok(());
+        }
         self.media.candidate(session, sdp).await.map_err(media_fault)
     }
 
-    fn owned(&self, person: &Person, room: &RoomId, session: SessionId) -> Result<(), Fault> {
+    fn owned(&self, person: &Person, room: &RoomId, session: SessionId) -> Result<MediaOwner, Fault> {
         let owner = self.presence.media(session).filter(|o| o.room == *room);
-        let may = owner.is_some_and(|o| o.sub == *person.sub() || person.role() == Role::Admin);
-        may.then_some(()).ok_or_else(|| Fault::not_found("session"))
+        let own = owner.filter(|o| o.sub == *person.sub() || person.role() == Role::Admin);
+        own.ok_or_else(|| Fault::not_found("session"))
     }
 }
 

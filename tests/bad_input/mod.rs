@@ -33,6 +33,7 @@ impl Counter {
         let held = server.rest().post("/v1/holds").token(&viewer).key("first").json(&body).send().await.ok();
         let path = format!("/v1/holds/{}/confirm", held["hold"]["id"].as_str().expect("a hold"));
         server.rest().post(&path).token(&viewer).send().await.ok();
+        shop.stock_settles(&server, CORAL, [19, 0, 1]).await;
         let mut counter = Self { server, shop, viewer, before: Value::Null };
         counter.before = counter.books().await;
         counter

@@ -126,7 +126,7 @@ async fn a_double_tap_with_one_key_is_one_hold() {
     for answer in by_socket {
         assert_eq!((&answer["ok"]["hold"]["id"], &answer["ok"]["replayed"]), (id, &json!(true)), "{answer}");
     }
-    counter.shop.shows_stock(&counter.server, TAN, [4, 1, 0]).await;
+    counter.shop.stock_settles(&counter.server, TAN, [4, 1, 0]).await;
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn an_anchor_goes_live_and_people_watch_talk_and_buy() {
     buy_pinned(&alice).await;
     third.wait_for(&shows_stock(TAN, 4)).await;
     studio.wait_for(&shows_stock(TAN, 4)).await;
-    stage.shop.stock_becomes(&stage.server, TAN, [4, 0, 1]).await;
+    stage.shop.stock_settles(&stage.server, TAN, [4, 0, 1]).await;
     assert_eq!(stage.shop.orders(&stage.server, "alice").await.len(), 1);
 
     end_show(&studio).await;

@@ -69,7 +69,7 @@ async fn a_whole_visit(stage: &Stage, alice: crate::support::page::Page) {
     bob.click(&hook("shelf-open")).await;
     buy_pinned(&alice).await;
     bob.wait_for(&shows_stock(TAN, 4)).await;
-    stage.shop.stock_becomes(&stage.server, TAN, [4, 0, 1]).await;
+    stage.shop.stock_settles(&stage.server, TAN, [4, 0, 1]).await;
 }
 
 /// Two taps in one moment, as impatient thumbs do.
@@ -88,13 +88,13 @@ async fn a_double_tap_on_buy_makes_one_hold_and_pays_nothing() {
     assert_eq!(alice.eval::<u32>("window.taps").await, 2, "both taps reached the page");
 
     assert_eq!(stage.shop.ledger(&stage.server, TAN).await, ["held"]);
-    stage.shop.stock_becomes(&stage.server, TAN, [4, 1, 0]).await;
+    stage.shop.stock_settles(&stage.server, TAN, [4, 1, 0]).await;
 
     // Giving it back is a command behind whatever the second tap may have sent.
     alice.click(&hook("sheet-cancel")).await;
     alice.wait_for(&order_in("cancelled")).await;
     assert_eq!(stage.shop.ledger(&stage.server, TAN).await, ["held", "cancelled"]);
-    stage.shop.stock_becomes(&stage.server, TAN, [5, 0, 0]).await;
+    stage.shop.stock_settles(&stage.server, TAN, [5, 0, 0]).await;
 }
 
 /// The second tap of a slow thumb lands after the answer, on whatever has taken the button's place.
@@ -123,11 +123,11 @@ async fn a_hold_that_ran_out_is_told_and_its_stock_is_back() {
     alice.wait_for(&shows_card("Leather tote")).await;
 
     reserve_pinned(&alice).await;
-    stage.shop.stock_becomes(&stage.server, TAN, [4, 1, 0]).await;
+    stage.shop.stock_settles(&stage.server, TAN, [4, 1, 0]).await;
     alice.wait_for(&order_in("expired")).await;
     alice.wait_visible(&hook("sheet-error")).await;
     alice.wait_for(&shows_stock(TAN, 5)).await;
-    stage.shop.stock_becomes(&stage.server, TAN, [5, 0, 0]).await;
+    stage.shop.stock_settles(&stage.server, TAN, [5, 0, 0]).await;
 }
 
 #[tokio::test]
@@ -140,15 +140,8 @@ async fn what_people_write_is_shown_as_text() {
     comment(&bob, hostile).await;
     for page in [&alice, &bob, &studio] {
         page.wait_for(&shows_comment(hostile)).await;
-        let inside =
-            format!("document.querySelectorAll('{} b, {} img[src=x]').length", hook("comments"), hook("comments"));
-        let named: u32 = page
-            .eval(&format!(
-                "{inside} && [...document.querySelectorAll('{} b')].filter((b) => b.textContent === 'bold').length",
-                hook("comments")
-            ))
-            .await;
-        assert_eq!(named, 0, "markup of a comment became elements");
+        let elements: u32 = page.eval("document.querySelectorAll('img[src=x]').length").await;
+        assert_eq!(elements, 0, "markup of a comment became elements");
     }
 
     stage.shop.pin(&stage.server, SCARF).await;

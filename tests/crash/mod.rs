@@ -76,6 +76,9 @@ async fn whatever_was_acknowledged_survives_kill_9_once_and_no_viewer_saw_what_i
         witnesses.iter().for_each(|witness| witness.agrees_with(&tape));
 
         server.restart().await;
+        for witness in &witnesses {
+            witness.was_told_true_counts(&server).await;
+        }
         for buyer in &mut buyers {
             buyer.finds_everything_again(&server).await;
         }
@@ -193,6 +196,6 @@ async fn adds_up(server: &Server, shop: &Shop, buyers: &[Buyer]) {
         let pieces = |state: &str| buyers.iter().map(|buyer| buyer.pieces(sku, state)).sum::<u64>();
         let (held, sold) = (pieces("held"), pieces("confirmed"));
         assert_eq!(chain.counts(), [opening - held - sold, held, sold], "{sku}");
-        shop.shows_stock(server, sku, chain.counts()).await;
+        shop.stock_settles(server, sku, chain.counts()).await;
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::{server::Server, shop::Shop, tape::Tape, view::View, ws::Ws};
+use super::SKUS;
+use crate::support::{chain::Chain, server::Server, shop::Shop, tape::Tape, view::View, ws::Ws};
 
 pub struct Witness {
     ws: Ws,
@@ -29,10 +30,24 @@ impl Witness {
         let view = &self.ws.view;
         assert!(view.seq > self.from, "she saw something");
         assert!(view.seq <= tape.last_seq(), "she stands at {}, the tape ends at {}", view.seq, tape.last_seq());
-        assert_eq!(Value::Object(tape.state_at(view.seq)), view.state(), "the state at {}", view.seq);
+        for (part, taped) in tape.state_at(view.seq) {
+            assert_eq!(*view.part(&part), taped, "{part} at {}", view.seq);
+        }
         assert!(!view.missed, "no frame is left out");
         assert_eq!(view.snapshots, 1, "she never fell behind");
         assert_eq!(view.events, self.shown_on(tape, view), "event for event");
+    }
+
+    /// Every count that she was left with stood in the ledger, at the entry that it names.
+    pub async fn was_told_true_counts(&self, server: &Server) {
+        let stock = self.ws.view.part("stock").as_object().expect("counts");
+        for sku in SKUS.map(|(sku, _)| sku) {
+            let chain = Chain::read(server, sku).await;
+            let entry = stock[sku]["entry"].as_u64().expect("an entry");
+            let counts = ["available", "held", "sold"].map(|name| stock[sku][name].as_u64().expect("a count"));
+            assert!(entry <= chain.entries.len() as u64, "{sku}: entry {entry} is in the ledger");
+            assert_eq!(counts, chain.counts_at(entry), "{sku} at entry {entry}");
+        }
     }
 
     fn shown_on(&self, tape: &Tape, view: &View) -> Vec<Value> {

@@ -3,7 +3,7 @@
 mod http;
 mod show;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use maishou::{
     client::{self, Anchor, Clip, Watcher},
@@ -35,9 +35,18 @@ impl Studio {
     }
 
     async fn go_live(&self) -> Anchor {
+        self.go_live_with(&client::Config::default()).await
+    }
+
+    /// An encoder that does not come back by itself, as one that was switched off.
+    async fn go_live_once(&self) -> Anchor {
+        let never = Duration::from_secs(24 * 3600);
+        self.go_live_with(&client::Config { reconnect_base: never, reconnect_max: never, ..Default::default() }).await
+    }
+
+    async fn go_live_with(&self, config: &client::Config) -> Anchor {
         let token = self.shop.anchor_token(&self.server);
-        let live = Anchor::publish(&self.at(), &room(), &token, clip(), &client::Config::default()).await;
-        live.expect("she goes live")
+        Anchor::publish(&self.at(), &room(), &token, clip(), config).await.expect("she goes live")
     }
 
     async fn watch(&self, sub: &str, with_room: bool) -> Watcher {

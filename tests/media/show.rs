@@ -62,7 +62,7 @@ async fn who_joins_late_starts_with_a_keyframe() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_anchors_second_post_replaces_her_first_and_viewers_go_on_in_one_sequence() {
     let studio = Studio::open().await;
-    let first = studio.go_live().await;
+    let first = studio.go_live_once().await;
     let watcher = studio.watch("viewer", false).await;
     let before = watcher.wait_for(DEADLINE, plays).await.expect("it plays");
 
@@ -110,7 +110,7 @@ async fn the_data_channel_is_a_whole_session() {
     let order = viewer.confirm(held.id, None).await.expect("an order");
     let told = |view: &maishou::client::View| view.private.len() >= 2;
     viewer.wait_for(DEADLINE, told).await.expect("she is told in private");
-    studio.shop.shows_stock(&studio.server, TAN, [3, 0, 2]).await;
+    studio.shop.stock_settles(&studio.server, TAN, [3, 0, 2]).await;
     let orders = studio.shop.orders(&studio.server, "buyer").await;
     assert_eq!(orders[0]["id"], json!(order.id));
 

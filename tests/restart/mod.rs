@@ -122,8 +122,8 @@ impl Evening {
             muted,
             kicked,
         };
-        anchor.until("the sale to be shown", |view| view.available(TAN) == Some(11)).await;
-        anchor.until("the hold to be shown", |view| view.available(CORAL) == Some(19)).await;
+        evening.shop.stock_settles(server, TAN, [11, 0, 1]).await;
+        evening.shop.stock_settles(server, CORAL, [19, 1, 0]).await;
         evening.snapshot = evening.shop.snapshot(server).await;
         evening
     }
@@ -165,7 +165,7 @@ impl Evening {
         let get = |path: String| server.rest().get(&path).token(&buyer).send();
         assert_eq!(get(format!("/v1/holds/{}", hold_id_of(&self.hold))).await.ok()["hold"], self.hold);
         assert_eq!(get(format!("/v1/orders/{}", hold_id_of(&self.order))).await.ok()["order"], self.order);
-        assert_eq!(self.shop.orders(server, "buyer").await, [self.order.clone()]);
+        assert_eq!(self.shop.orders(server, "buyer").await, vec![self.order.clone()]);
 
         let again = hold(server, &self.shop, "hold", CORAL).await;
         assert_eq!((again.status, again.header("idempotent-replayed")), (200, Some("true")));

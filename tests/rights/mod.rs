@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use crate::support::{
-    offer::player,
+    offer::{encoder, player},
     rest::Rest,
     server::{Plan, Server},
     shop::Shop,
@@ -79,14 +79,15 @@ impl World {
         hold
     }
 
-    /// A new WHEP session of the viewer's: its path and ETag.
-    async fn session(&self) -> (String, String) {
-        let viewer = self.token(Person::Viewer).expect("a viewer has a token");
-        let path = format!("/whep/{ROOM}");
-        let made = self.rest().post(&path).token(&viewer).body("application/sdp", player()).send().await;
+    /// A new session of the anchor's (`whip`) or the viewer's (`whep`): its name and ETag.
+    async fn session(&self, kind: &str) -> (String, String) {
+        let (person, offer) = if kind == "whip" { (Person::Anchor, encoder()) } else { (Person::Viewer, player()) };
+        let token = self.token(person).expect("a token");
+        let call = self.rest().post(&format!("/{kind}/{ROOM}")).token(&token);
+        let made = call.body("application/sdp", offer).send().await;
         assert_eq!(made.status, 201, "{}", made.text());
         let header = |name: &str| made.header(name).expect("a session has it").to_owned();
-        (header("location"), header("etag"))
+        (header("location").rsplit('/').next().expect("a path has parts").to_owned(), header("etag"))
     }
 }
 

@@ -48,6 +48,7 @@ const HOSTS_WHO_PIN: &[Person] = &[Anchor, Assistant, Pinner, Admin];
 const HOSTS_WHO_SHELVE: &[Person] = &[Anchor, Assistant, Shelver, Admin];
 const KEEPERS: &[Person] = &[Owner, Admin];
 const BUYER_AND_SHOP: &[Person] = &[Viewer, Owner, Admin];
+const BUYER: &[Person] = &[Viewer];
 
 const fn rule(operation: &'static str, done: u16, may: &'static [Person], others: Others) -> Rule {
     Rule { operation, done, may, others, except: &[] }
@@ -90,10 +91,10 @@ const RULES: &[Rule] = &[
     },
     rule("get /v1/skus/{sku}/ledger", 200, &[], Others::PublicUnlessWrong),
     rule("post /v1/holds", 201, &[], Others::Welcome),
-    rule("get /v1/holds/{hold}", 200, BUYER_AND_SHOP, Others::NotFound),
+    rule("get /v1/holds/{hold}", 200, BUYER, Others::NotFound),
     rule("post /v1/holds/{hold}/confirm", 200, BUYER_AND_SHOP, Others::NotFound),
-    rule("post /v1/holds/{hold}/cancel", 200, BUYER_AND_SHOP, Others::NotFound),
-    rule("post /v1/holds/{hold}/extend", 200, BUYER_AND_SHOP, Others::NotFound),
+    rule("post /v1/holds/{hold}/cancel", 200, BUYER, Others::NotFound),
+    rule("post /v1/holds/{hold}/extend", 200, BUYER, Others::NotFound),
     rule("get /v1/orders", 200, &[], Others::Welcome),
     rule("get /v1/orders/{order}", 200, BUYER_AND_SHOP, Others::NotFound),
     Rule {
@@ -109,8 +110,8 @@ const RULES: &[Rule] = &[
     rule("post /whip/{room}", 400, &[Anchor, Admin], Others::Forbidden),
     open("get /whip/{room}", 204),
     open("options /whip/{room}", 200),
-    rule("delete /whip/{room}/{session}", 404, &[], Others::Welcome),
-    rule("patch /whip/{room}/{session}", 404, &[], Others::Welcome),
+    rule("delete /whip/{room}/{session}", 200, &[Anchor, Admin], Others::NotFound),
+    rule("patch /whip/{room}/{session}", 204, &[Anchor, Admin], Others::NotFound),
     open("get /whip/{room}/{session}", 204),
     open("options /whip/{room}/{session}", 200),
     rule("post /whep/{room}", 400, &[], Others::WelcomeInTheRoom),
@@ -193,9 +194,8 @@ async fn call(world: &World, operation: &str) -> Call {
     }
     let mut etag = String::new();
     if path.contains("{session}") {
-        let (location, tag) = world.session().await;
-        let session = location.rsplit('/').next().expect("a path has parts");
-        path = path.replace("{session}", session);
+        let (session, tag) = world.session(&path[1..5]).await;
+        path = path.replace("{session}", &session);
         etag = tag;
     }
     let method: Method = method.to_uppercase().parse().expect("a method");

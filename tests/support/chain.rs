@@ -37,13 +37,21 @@ impl Chain {
                 check_head(sku, &page["head"], chain.entries.last());
                 return chain;
             }
-            assert!(!entries.is_empty() && page["head"]["n"].as_u64() > Some(length), "{sku}: {} ends early", length);
+            assert!(!entries.is_empty() && page["head"]["n"].as_u64() > Some(length), "{sku} ends early, at {length}");
         }
     }
 
     /// `[available, held, sold]`, as a snapshot has them.
     pub fn counts(&self) -> [u64; 3] {
         [self.available, self.held, self.sold].map(|count| u64::try_from(count).expect("counts were checked"))
+    }
+
+    /// What stood after entry `n`.
+    pub fn counts_at(&self, n: u64) -> [u64; 3] {
+        let mut then = Self::default();
+        let entries = self.entries.iter().take_while(|entry| entry["n"].as_u64() <= Some(n));
+        entries.for_each(|entry| then.count("then", entry));
+        then.counts()
     }
 
     pub fn number_of(&self, kind: &str) -> usize {

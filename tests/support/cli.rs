@@ -3,7 +3,7 @@
 use std::process::{Command, Output, Stdio};
 
 use super::{
-    server::end_with_parent,
+    process::end_with_parent,
     wait::{DEADLINE, within},
 };
 

@@ -15,6 +15,7 @@ pub mod rest;
 pub mod scratch;
 pub mod server;
 pub mod shop;
+pub mod sse;
 pub mod tape;
 pub mod token;
 pub mod view;

@@ -113,7 +113,7 @@ impl Call {
     }
 
     /// The head of the answer, and the connection that its body comes on for as long as it is kept.
-    async fn begin(self) -> Option<(JoinSet<()>, Response<Incoming>)> {
+    pub(super) async fn begin(self) -> Option<(JoinSet<()>, Response<Incoming>)> {
         let socket = TcpStream::connect(self.server).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
         let mut driver = JoinSet::new();

@@ -49,25 +49,25 @@ impl Shop {
         server.rest().get(&format!("/v1/rooms/{}", self.room)).send().await.ok()
     }
 
-    /// Waits until the room shows these counts, `available`, `held` and `sold`; a room hears of stock in steps.
-    pub async fn stock_becomes(&self, server: &Server, sku: &str, expected: [u64; 3]) {
-        let mut last = Value::Null;
-        let came = poll(DEADLINE, async || {
-            last = self.snapshot(server).await["stock"][sku].clone();
-            let counts = ["available", "held", "sold"].map(|count| last[count].as_u64());
-            (counts == expected.map(Some)).then_some(())
-        })
-        .await;
-        assert!(came.is_some(), "{sku} did not become {expected:?}: {last}");
+    /// `available`, `held` and `sold` of a SKU as the room shows them, which hears of stock in steps.
+    pub async fn stock(&self, server: &Server, sku: &str) -> [u64; 3] {
+        let snapshot = self.snapshot(server).await;
+        let stock = &snapshot["stock"][sku];
+        ["available", "held", "sold"]
+            .map(|count| stock[count].as_u64().unwrap_or_else(|| panic!("{sku} in {snapshot}")))
     }
 
-    /// Waits until the room shows these counts, and no others come after them: they are the chain's end.
-    pub async fn shows_stock(&self, server: &Server, sku: &str, counts: [u64; 3]) {
-        let shown = poll(DEADLINE, async || (self.stock(server, sku).await == counts).then_some(())).await;
-        assert!(shown.is_some(), "{sku}: {:?} is shown, not {counts:?}", self.stock(server, sku).await);
-        let chain = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
-        let snapshot = self.snapshot(server).await;
-        assert_eq!(snapshot["stock"][sku]["entry"], chain["head"]["n"], "{sku}: the last count is the ledger's");
+    /// Waits until the room shows these counts and nothing comes after them: they are those of the ledger's last entry.
+    pub async fn stock_settles(&self, server: &Server, sku: &str, expected: [u64; 3]) {
+        let mut shown = Value::Null;
+        let settled = poll(DEADLINE, async || {
+            shown = self.snapshot(server).await["stock"][sku].clone();
+            let counts = ["available", "held", "sold"].map(|count| shown[count].as_u64());
+            let ledger = server.rest().get(&format!("/v1/skus/{sku}/ledger?limit=1")).send().await.ok();
+            (counts == expected.map(Some) && shown["entry"] == ledger["head"]["n"]).then_some(())
+        })
+        .await;
+        assert!(settled.is_some(), "{sku} did not settle at {expected:?}: {shown}");
     }
 
     /// The orders of one buyer, as she sees them.

@@ -56,28 +56,26 @@ impl Tape {
         comments
     }
 
-    /// What a viewer who stands at `seq` must know: the fold of all that was logged up to there.
+    /// What a viewer who stands at `seq` must know: the fold of all that was logged up to there. Counts are not part of
+    /// it: a restart takes them from the ledger.
     pub fn state_at(&self, seq: u64) -> Map<String, Value> {
         let state = self.fold_to(seq);
-        state_of(&serde_json::to_value(state.snapshot("", 0)).expect("a snapshot is plain data"))
+        let mut state = state_of(&serde_json::to_value(state.snapshot("", 0)).expect("a snapshot is plain data"));
+        state.remove("stock");
+        state
     }
 
-    /// Counts are in no segment's state: they go on from the segment before.
     fn fold_to(&self, seq: u64) -> State {
-        let mut folded: Option<State> = None;
-        for segment in self.0.iter().filter(|segment| segment.state.seq <= seq) {
-            let counts = folded.map(|before| before.stock).unwrap_or_default();
-            let mut state = State { stock: counts, ..segment.state.clone() };
-            for line in &segment.lines {
-                if let Line::Event { event, left_out } = line
-                    && event.seq <= seq
-                {
-                    state.fold(event, !left_out);
-                }
+        let segment = self.0.iter().rev().find(|recording| recording.state.seq <= seq).expect("a segment that early");
+        let mut state = segment.state.clone();
+        for line in &segment.lines {
+            if let Line::Event { event, left_out } = line
+                && event.seq <= seq
+            {
+                state.fold(event, !left_out);
             }
-            folded = Some(state);
         }
-        folded.expect("a segment that early")
+        state
     }
 }
 

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Map, Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest, handshake::client::Request, http::HeaderValue},
@@ -35,9 +38,23 @@ impl Ws {
         Self::open(server, request).await.expect("the server upgrades")
     }
 
+    /// As [`Ws::connect`], of somebody whose machine takes in little before it is read.
+    pub async fn connect_narrow(server: SocketAddr, room: &str, receive_buffer_bytes: u32) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(receive_buffer_bytes).expect("a small buffer");
+        let stream = socket.connect(server).await.expect("the server accepts connections");
+        let mut request = upgrade(server, room);
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+        Self::open_on(stream, request).await.expect("the server upgrades")
+    }
+
     /// Tries an upgrade that may be refused.
     pub async fn open(server: SocketAddr, request: Request) -> Result<Self, Error> {
         let stream = TcpStream::connect(server).await.expect("the server accepts connections");
+        Self::open_on(stream, request).await
+    }
+
+    async fn open_on(stream: TcpStream, request: Request) -> Result<Self, Error> {
         let (socket, _) = within("the upgrade", DEADLINE, client_async(request, stream)).await?;
         Ok(Self { socket, next_id: 1, view: View::default(), closed: None, heard: vec![] })
     }
