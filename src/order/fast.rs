@@ -164,3 +164,48 @@ impl Face {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::Money,
+        order::{ledger::Books, request::ProductTerms},
+    };
+
+    fn sold_out_shop() -> Arc<Fast> {
+        let terms = ProductTerms {
+            product: "scarf".parse().unwrap(),
+            merchant: "main".parse().unwrap(),
+            price: Money { amount: 100, currency: "CNY".parse().unwrap() },
+            limit_per_user: None,
+            limit_per_order: None,
+            on_sale_at: None,
+            skus: vec![("red".parse().unwrap(), 0)],
+        };
+        let (mut books, fast) = (Books::default(), Fast::default());
+        books.set_terms(&terms);
+        fast.defined(books.find(&"red".parse().unwrap()).unwrap());
+        fast.into()
+    }
+
+    #[test]
+    fn a_key_that_may_have_won_is_asked_of_the_owner() {
+        let (fast, key) = (sold_out_shop(), KeyId([7; 16]));
+        let line = |sku: &str| vec![LineRequest { sku: sku.parse().unwrap(), quantity: 1, price: None }];
+        let told = |sku: &str| fast.sold_out(&line(sku), UnixMs(0), key).is_some();
+        assert!(told("red") && !told("unknown"));
+        let first = fast.on_its_way(key);
+        let second = fast.on_its_way(key);
+        assert!(!told("red"));
+        drop(first);
+        assert!(!told("red"), "one of two is still on its way");
+        fast.accepted(key);
+        drop(second);
+        assert!(!told("red"), "an accepted key is known until it is forgotten");
+        fast.forgotten(key);
+        assert!(told("red") && fast.keys.is_empty());
+        fast.decided(&"red".parse().unwrap(), 1);
+        assert!(!told("red"));
+    }
+}
