@@ -132,7 +132,7 @@ impl EntryType {
         }
     }
 
-    /// The counts after `quantity` pieces moved this way. `None` when there are not so many: no such entry is ever made.
+    /// The counts after `quantity` pieces moved this way. `None` when there are not so many: no such entry is made.
     pub fn moves(self, count: StockCount, quantity: i64) -> Option<StockCount> {
         let StockCount { mut available, mut held, mut sold, entry } = count;
         let pieces = || u64::try_from(quantity).ok();

@@ -18,8 +18,8 @@ use crate::{
 impl Ledger {
     /// Makes a hold an order.
     ///
-    /// By a merchant or admin it says that money was taken: when the hold has ended, stock is taken again, and when there
-    /// is none the order is `refund_due`. By the buyer it is refused once the time is over.
+    /// By a merchant or admin it says that money was taken: when the hold has ended, stock is taken again, and when
+    /// there is none the order is `refund_due`. By the buyer it is refused once the time is over.
     pub fn confirm(
         &mut self,
         by: &Party,

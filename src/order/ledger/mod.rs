@@ -1,8 +1,8 @@
 //! The ledger: decides every command, in memory, in order.
 //!
 //! Pure: it is told the time, does no I/O and knows no thread. What it decides comes out as a [`Tx`] that the journal
-//! commits; until that is done nobody may be told. A refused command changes nothing. It owns the counts, the holds that
-//! are open or whose keys are remembered, and who has how much of what.
+//! commits; until that is done nobody may be told. A refused command changes nothing. It owns the counts, the holds
+//! that are open or whose keys are remembered, and who has how much of what.
 
 mod books;
 mod ending;

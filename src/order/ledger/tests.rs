@@ -419,7 +419,7 @@ fn start(store: &mut Sqlite, recent: UnixMs) -> (Ledger, Chains) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(model())]
 
     #[test]
     fn the_ledger_does_what_the_oracle_says(ops in vec(op(), 1..150)) {
@@ -432,8 +432,9 @@ proptest! {
 }
 
 /// `ORDER_MODEL_CASES` asks for more than a test run wants to wait for.
-fn cases() -> u32 {
-    std::env::var("ORDER_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+fn model() -> ProptestConfig {
+    let cases = std::env::var("ORDER_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
+    ProptestConfig { cases, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 #[test]
