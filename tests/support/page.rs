@@ -307,6 +307,9 @@ const POINT: &str = r"(async () => {
     const now = element.getBoundingClientRect();
     if (!now.width || !now.height) return 'without a size';
     if (before.x !== now.x || before.y !== now.y) return 'moving';
+    // One that has not been given its first frame yet stands still.
+    const moves = (animation) => animation.playState !== 'finished' && animation.effect?.target?.contains(element);
+    if (document.getAnimations().some(moves)) return 'animated';
     const x = now.x + now.width / 2;
     const y = now.y + now.height / 2;
     const hit = document.elementFromPoint(x, y);
