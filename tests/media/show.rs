@@ -1,7 +1,7 @@
 //! A broadcast and those who watch it.
 
 use maishou::client::{AnchorState, WatcherStats};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Studio;
 use crate::support::{
@@ -65,6 +65,9 @@ async fn the_anchors_second_post_replaces_her_first_and_viewers_go_on_in_one_seq
     let first = studio.go_live_once().await;
     let watcher = studio.watch("viewer", false).await;
     let before = watcher.wait_for(DEADLINE, plays).await.expect("it plays");
+    let mut reader = studio.server.ws(super::ROOM).await;
+    reader.join(&studio.shop.viewer_token(&studio.server, "reader")).await;
+    reader.until("the room to be live", |view| view.part("media")["live"] == true).await;
 
     let second = studio.go_live().await;
     let after = watcher
@@ -83,6 +86,10 @@ async fn the_anchors_second_post_replaces_her_first_and_viewers_go_on_in_one_seq
 
     let snapshot = studio.shop.snapshot(&studio.server).await;
     assert_eq!(snapshot["media"]["live"], true, "the end of the first says nothing about the second");
+    reader.command("comment", json!({ "text": "a new picture" })).await;
+    reader.until("what came before the comment", |view| view.has_comment("a new picture")).await;
+    let dark = |event: &&Value| event["type"] == "media" && event["live"] == false;
+    assert_eq!(reader.view.events.iter().find(dark), None, "nobody was told that the picture is gone");
     drop(first);
     second.stop().await;
 }
