@@ -1,0 +1,117 @@
+//! Callers that ask one after another: how many durable holds a second, and what each costs.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU8,
+            Ordering::{Acquire, Release},
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use maishou::order::Refusal;
+use tokio::{runtime::Runtime, task::JoinSet, time::sleep};
+
+use crate::{
+    Options,
+    plain_log::PlainLog,
+    scratch::Scratch,
+    shop,
+    table::{Figures, Row, cpu_time, median, print_rows},
+};
+
+const WARM: u8 = 0;
+const MEASURED: u8 = 1;
+const OVER: u8 = 2;
+const WARM_UP: Duration = Duration::from_millis(400);
+
+/// Lets `callers` ask until the time is over. `ask` is one request, and whether it counts.
+pub fn ask_in_turn<F>(
+    runtime: &Runtime,
+    callers: usize,
+    seconds: f64,
+    ask: impl Fn() -> F + Clone + Send + 'static,
+) -> Figures
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    runtime.block_on(async {
+        let phase = Arc::new(AtomicU8::new(WARM));
+        let mut tasks = JoinSet::new();
+        for _ in 0..callers {
+            let (phase, ask) = (phase.clone(), ask.clone());
+            tasks.spawn(async move {
+                let mut waits = Vec::with_capacity(16_384);
+                loop {
+                    let (phase_then, started) = (phase.load(Acquire), Instant::now());
+                    if phase_then == OVER {
+                        return waits;
+                    }
+                    if ask().await && phase_then == MEASURED {
+                        waits.push(started.elapsed());
+                    }
+                }
+            });
+        }
+        sleep(WARM_UP).await;
+        let (started, cpu_before) = (Instant::now(), cpu_time());
+        phase.store(MEASURED, Release);
+        sleep(Duration::from_secs_f64(seconds)).await;
+        phase.store(OVER, Release);
+        let (took, cpu) = (started.elapsed(), cpu_time() - cpu_before);
+        let waits = tasks.join_all().await.concat();
+        Figures::new(waits, took, cpu)
+    })
+}
+
+fn desk(runtime: &Runtime, callers: usize, seconds: f64, delay: Duration) -> anyhow::Result<Figures> {
+    let scratch = Scratch::new()?;
+    let desk = shop::open(runtime, &scratch.file("ledger.db"), shop::config(), delay, 1 << 40)?;
+    let asking = desk.clone();
+    let figures = ask_in_turn(runtime, callers, seconds, move || {
+        let desk = asking.clone();
+        async move {
+            match desk.hold(shop::request()).await {
+                Ok(_) => true,
+                Err(Refusal::LimitReached { .. }) => false,
+                Err(refusal) => panic!("refused: {refusal:?}"),
+            }
+        }
+    });
+    let stats = desk.stats();
+    let (commit, batch) = (stats.commit_us, stats.batch);
+    println!("  a round of the desk: commits p50 {} us, p99 {} us; {} transactions in one at p50", commit.p50, commit.p99, batch.p50);
+    desk.shutdown();
+    Ok(figures)
+}
+
+fn plain_log(runtime: &Runtime, callers: usize, seconds: f64, delay: Duration) -> anyhow::Result<Figures> {
+    let scratch = Scratch::new()?;
+    let log = PlainLog::open(&scratch.file("plain.log"), delay)?;
+    Ok(ask_in_turn(runtime, callers, seconds, move || {
+        let log = log.clone();
+        async move {
+            log.append(shop::request()).await;
+            true
+        }
+    }))
+}
+
+pub fn bench(runtime: &Runtime, options: &Options, delay: Duration) -> anyhow::Result<()> {
+    for &callers in &options.callers {
+        let (mut ours, mut plain) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            if !options.desk_only {
+                plain.push(plain_log(runtime, callers, options.seconds, delay)?);
+            }
+            ours.push(desk(runtime, callers, options.seconds, delay)?);
+        }
+        let mut ratios: Vec<f64> = ours.iter().zip(&plain).map(|(o, p)| o.per_second / p.per_second).collect();
+        print_rows(&format!("holds, {callers} callers"), &[Row::of("plain log", &plain), Row::of("desk", &ours)]);
+        println!("  desk / plain log: {:.2} (median of the rounds' ratios)", median(&mut ratios));
+    }
+    Ok(())
+}
