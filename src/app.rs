@@ -188,7 +188,7 @@ async fn route_committed(shop: Shop, show_sold: bool, mut committed: mpsc::Recei
                 }
             }
             order::Event::Sold { .. } => {}
-            order::Event::Private { sub, message } => shop.deliver(&sub, &message),
+            order::Event::Private { sub, told } => shop.deliver(&sub, || told.message()),
         }
     }
 }

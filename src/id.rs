@@ -125,6 +125,11 @@ macro_rules! made_id {
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
+
+            /// Its one spelling, written into `room`.
+            pub fn write_text<'r>(&self, room: &'r mut [u8; 36]) -> &'r str {
+                self.0.as_hyphenated().encode_lower(room)
+            }
         }
 
         impl FromStr for $name {

@@ -1,11 +1,7 @@
 //! The handle that everybody else holds.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc::{SyncSender, TrySendError},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     thread::JoinHandle,
 };
 
@@ -22,6 +18,7 @@ use crate::{
         fast::Fast,
         handover::{Outcome, Reply},
         hold::View,
+        mailbox::{Mailbox, Unsent},
         owner::Ask,
         poison::Poison,
         readers::Readers,
@@ -46,14 +43,19 @@ pub struct Desk {
 pub(super) struct Shared {
     pub config: Config,
     pub clock: Clock,
-    pub mailbox: SyncSender<Ask>,
-    pub closing: AtomicBool,
+    pub mailbox: Arc<Mailbox<Ask>>,
     pub fast: Arc<Fast>,
     pub readers: Readers,
     pub signer: Signer,
     pub counters: Arc<Counters>,
     pub poison: Arc<Poison>,
     pub threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
 }
 
 impl Desk {
@@ -87,10 +89,10 @@ impl Desk {
             lines,
             seed: Seed::random(),
         };
-        let by = Party::Buyer(ask.sub.clone());
-        let on_its_way = fast.on_its_way(key);
-        let asked = self.ask(|reply| Ask::Hold(Box::new(ask), on_its_way, reply)).await;
-        Ok(asked?.map(|view| view.hold(&by)))
+        let (reply, answer) = oneshot::channel();
+        fast.on_its_way(key);
+        self.send(Ask::Hold(Box::new(ask), reply)).inspect_err(|_| fast.arrived(key))?;
+        Ok(heard(answer).await?.map(|view| view.hold_with_nonce()))
     }
 
     fn check_hold(&self, request: &HoldRequest) -> Result<(Vec<LineRequest>, KeyId), Refusal> {
@@ -222,21 +224,19 @@ impl Desk {
     }
 
     pub fn stats(&self) -> Stats {
-        self.shared.counters.read(self.shared.config.mailbox_max)
+        let shared = &self.shared;
+        shared.counters.read(shared.mailbox.len(), shared.config.mailbox_max)
     }
 
     /// Takes holds: neither shutting down, nor after a failed commit, nor with a disk that is nearly full.
     pub fn ready(&self) -> bool {
         let low = self.shared.counters.disk_low.load(Relaxed);
-        !low && !self.shared.poison.is_poisoned() && !self.shared.closing.load(Relaxed)
+        !low && !self.shared.poison.is_poisoned() && !self.shared.mailbox.is_closed()
     }
 
     /// Decides what was asked, commits it, and ends. Blocks until then. Other clones answer `busy` from now on.
     pub fn shutdown(self) {
-        self.shared.closing.store(true, Relaxed);
-        self.shared.counters.mailbox.fetch_add(1, Relaxed);
-        // An owner that has ended already needs no word.
-        drop(self.shared.mailbox.send(Ask::Stop));
+        self.shared.mailbox.close();
         let threads = std::mem::take(&mut *self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             drop(thread.join());
@@ -265,21 +265,23 @@ impl Desk {
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<Outcome<T>>) -> Ask) -> Outcome<T> {
         let (reply, answer) = oneshot::channel();
         self.send(ask(reply))?;
-        // Without an answer the desk has ended; whether it was committed only the next start knows.
-        answer.await.unwrap_or(Err(Refusal::BUSY))
+        heard(answer).await
     }
 
     fn send(&self, ask: Ask) -> Result<(), Refusal> {
-        if self.shared.closing.load(Relaxed) || self.shared.poison.is_poisoned() {
+        if self.shared.poison.is_poisoned() {
             return Err(Refusal::BUSY);
         }
-        self.shared.counters.mailbox.fetch_add(1, Relaxed);
-        self.shared.mailbox.try_send(ask).map_err(|error| {
-            self.shared.counters.mailbox.fetch_sub(1, Relaxed);
-            if let TrySendError::Full(Ask::Hold(..)) = error {
+        self.shared.mailbox.send(ask).map_err(|unsent| {
+            if let Unsent::Full(Ask::Hold(..)) = unsent {
                 bump(&self.shared.counters.holds.busy);
             }
             Refusal::BUSY
         })
     }
+}
+
+/// Without an answer the desk has ended; whether it was committed only the next start knows.
+async fn heard<T>(answer: oneshot::Receiver<Outcome<T>>) -> Outcome<T> {
+    answer.await.unwrap_or(Err(Refusal::BUSY))
 }

@@ -10,7 +10,7 @@
 //! `confirmed` from held to sold, `cancelled` and `expired` from held to available, `refunded` from sold to available
 //! (0 when the pieces do not come back).
 
-use std::{fmt, io::Write as _, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use aws_lc_rs::digest::{self, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Digest {
 /// can tell whose entry it is.
 pub fn holder(hold: &HoldId, nonce: &[u8; 16]) -> Digest {
     let mut text = Vec::with_capacity(68);
-    write!(text, "{hold}").expect("a Vec takes every write");
+    text.extend_from_slice(hold.write_text(&mut [0; 36]).as_bytes());
     write_hex(nonce, &mut text);
     Digest::of(&text)
 }
@@ -216,21 +216,31 @@ impl Content<'_> {
 
     /// Canonical JSON by hand: the members are few, known and in the order of their names.
     fn write(&self, to: &mut Vec<u8>) {
-        const FITS: &str = "a Vec takes every write";
-        write!(to, "{{\"at\":{}", self.at.0).expect(FITS);
+        let mut digits = itoa::Buffer::new();
+        to.extend_from_slice(b"{\"at\":");
+        to.extend_from_slice(digits.format(self.at.0).as_bytes());
         if let Some(holder) = self.holder {
             to.extend_from_slice(b",\"holder\":\"");
             holder.write(to);
             to.push(b'"');
         }
-        write!(to, ",\"n\":{},\"prev\":\"", self.n).expect(FITS);
+        to.extend_from_slice(b",\"n\":");
+        to.extend_from_slice(digits.format(self.n).as_bytes());
+        to.extend_from_slice(b",\"prev\":\"");
         self.prev.write(to);
-        write!(to, "\",\"quantity\":{}", self.quantity).expect(FITS);
+        to.extend_from_slice(b"\",\"quantity\":");
+        to.extend_from_slice(digits.format(self.quantity).as_bytes());
         if let Some(reason) = self.reason {
             to.extend_from_slice(b",\"reason\":");
-            serde_json::to_writer(&mut *to, reason).expect(FITS);
+            serde_json::to_writer(&mut *to, reason).expect("a Vec takes every write");
         }
-        write!(to, ",\"sku\":\"{}\",\"tx\":{},\"type\":\"{}\"}}", self.sku, self.tx, self.kind.as_str()).expect(FITS);
+        to.extend_from_slice(b",\"sku\":\"");
+        to.extend_from_slice(self.sku.as_bytes());
+        to.extend_from_slice(b"\",\"tx\":");
+        to.extend_from_slice(digits.format(self.tx).as_bytes());
+        to.extend_from_slice(b",\"type\":\"");
+        to.extend_from_slice(self.kind.as_str().as_bytes());
+        to.extend_from_slice(b"\"}");
     }
 }
 

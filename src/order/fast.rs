@@ -18,6 +18,7 @@ use crate::{
     order::{
         chain::{Committed, Grown},
         entry::Digest,
+        known_keys::KnownKeys,
         ledger::{Book, Terms, offer},
         refusal::Refusal,
         request::KeyId,
@@ -36,27 +37,18 @@ pub struct Face {
     committed: Mutex<Committed>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fast {
     faces: DashMap<SkuId, Arc<Face>>,
-    /// How many reasons there are to ask the owner about a key: accepted, and each request that is on its way.
-    keys: DashMap<KeyId, u32>,
-}
-
-/// A request's key while it is on its way to the owner.
-#[derive(Debug)]
-pub struct OnItsWay {
-    fast: Arc<Fast>,
-    key: KeyId,
-}
-
-impl Drop for OnItsWay {
-    fn drop(&mut self) {
-        self.fast.drop_reason(self.key);
-    }
+    /// Keys that were accepted, and those of requests that are on their way.
+    keys: KnownKeys,
 }
 
 impl Fast {
+    pub fn new(keys_max: usize) -> Self {
+        Self { faces: DashMap::new(), keys: KnownKeys::new(keys_max) }
+    }
+
     fn face(&self, sku: &SkuId) -> Option<Arc<Face>> {
         self.faces.get(sku).map(|face| face.clone())
     }
@@ -91,53 +83,42 @@ impl Fast {
         let terms: Vec<_> = faces.iter().map(|face| face.terms.load_full()).collect::<Option<_>>()?;
         let terms: Vec<_> = terms.iter().map(Arc::as_ref).collect();
         offer(lines, &terms, now).ok()?;
-        let known = self.keys.contains_key(&key);
-        (!known).then_some(short)
+        (!self.keys.may_have(key)).then_some(short)
     }
 
-    /// Until the guard goes, the key is asked of the owner.
-    pub fn on_its_way(self: &Arc<Self>, key: KeyId) -> OnItsWay {
-        self.add_reason(key);
-        OnItsWay { fast: self.clone(), key }
+    /// From now until it has arrived, the key is asked of the owner.
+    pub fn on_its_way(&self, key: KeyId) {
+        self.keys.add(key);
+    }
+
+    /// The owner has decided on the key, or will never hear of it.
+    pub fn arrived(&self, key: KeyId) {
+        self.keys.take_back(key);
     }
 
     /// An accepted hold's key. Told before its stock is taken away here.
     pub fn accepted(&self, key: KeyId) {
-        self.add_reason(key);
+        self.keys.add(key);
     }
 
     pub fn forgotten(&self, key: KeyId) {
-        self.drop_reason(key);
-    }
-
-    fn add_reason(&self, key: KeyId) {
-        *self.keys.entry(key).or_default() += 1;
-    }
-
-    fn drop_reason(&self, key: KeyId) {
-        self.keys.remove_if_mut(&key, |_, reasons| {
-            *reasons -= 1;
-            *reasons == 0
-        });
+        self.keys.take_back(key);
     }
 
     /// A SKU's book after its terms were told.
-    pub fn defined(&self, book: &Book) {
+    pub fn defined(&self, book: &Book) -> Arc<Face> {
         let new = || Arc::new(Face::new(book.merchant.clone(), book.count.available));
         let face = self.faces.entry(book.sku.clone()).or_insert_with(new).clone();
         face.terms.store(book.terms.clone());
+        face
     }
 
-    pub fn decided(&self, sku: &SkuId, available: u64) {
-        if let Some(face) = self.faces.get(sku) {
-            face.available.store(available, Ordering::Release);
-        }
-    }
-
-    pub fn restored(&self, sku: &OpenedSku, committed: Committed) {
+    pub fn restored(&self, sku: &OpenedSku, committed: Committed) -> Arc<Face> {
         let face = Face::new(sku.merchant.clone(), committed.count.available);
         *face.committed() = committed;
-        self.faces.insert(sku.sku.clone(), Arc::new(face));
+        let face = Arc::new(face);
+        self.faces.insert(sku.sku.clone(), face.clone());
+        face
     }
 
     pub fn committed_now(&self, grown: &Grown) {
@@ -160,6 +141,11 @@ impl Face {
         }
     }
 
+    /// What the owner decided, committed or not.
+    pub fn decided(&self, available: u64) {
+        self.available.store(available, Ordering::Release);
+    }
+
     fn committed(&self) -> std::sync::MutexGuard<'_, Committed> {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,7 +159,7 @@ mod tests {
         order::{ledger::Books, request::ProductTerms},
     };
 
-    fn sold_out_shop() -> Arc<Fast> {
+    fn sold_out_shop() -> Fast {
         let terms = ProductTerms {
             product: "scarf".parse().unwrap(),
             merchant: "main".parse().unwrap(),
@@ -183,10 +169,10 @@ mod tests {
             on_sale_at: None,
             skus: vec![("red".parse().unwrap(), 0)],
         };
-        let (mut books, fast) = (Books::default(), Fast::default());
+        let (mut books, fast) = (Books::default(), Fast::new(1_024));
         books.set_terms(&terms);
         fast.defined(books.find(&"red".parse().unwrap()).unwrap());
-        fast.into()
+        fast
     }
 
     #[test]
@@ -195,17 +181,17 @@ mod tests {
         let line = |sku: &str| vec![LineRequest { sku: sku.parse().unwrap(), quantity: 1, price: None }];
         let told = |sku: &str| fast.sold_out(&line(sku), UnixMs(0), key).is_some();
         assert!(told("red") && !told("unknown"));
-        let first = fast.on_its_way(key);
-        let second = fast.on_its_way(key);
+        fast.on_its_way(key);
+        fast.on_its_way(key);
         assert!(!told("red"));
-        drop(first);
+        fast.arrived(key);
         assert!(!told("red"), "one of two is still on its way");
         fast.accepted(key);
-        drop(second);
+        fast.arrived(key);
         assert!(!told("red"), "an accepted key is known until it is forgotten");
         fast.forgotten(key);
-        assert!(told("red") && fast.keys.is_empty());
-        fast.decided(&"red".parse().unwrap(), 1);
+        assert!(told("red"));
+        fast.face(&"red".parse().unwrap()).unwrap().decided(1);
         assert!(!told("red"));
     }
 }

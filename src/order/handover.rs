@@ -81,6 +81,9 @@ struct Slot {
     next: Decisions,
     checkpoint: Option<Checkpoint>,
     closed: bool,
+    /// Who is to be woken: nobody else costs a system call.
+    journal_sleeps: bool,
+    owner_sleeps: bool,
 }
 
 impl Handover {
@@ -94,28 +97,41 @@ impl Handover {
 
     /// Adds to the next batch, waiting while it is full. `false`: the journal has ended.
     pub fn put(&self, decisions: &mut Decisions) -> bool {
-        let full = |slot: &mut Slot| slot.next.len() >= self.batch_max && !slot.closed;
+        let full = |slot: &mut Slot| {
+            slot.owner_sleeps = slot.next.len() >= self.batch_max && !slot.closed;
+            slot.owner_sleeps
+        };
         let mut slot = self.taken.wait_while(self.slot(), full).unwrap_or_else(PoisonError::into_inner);
         if slot.closed {
             return false;
         }
         slot.next.append(decisions);
+        let wake = std::mem::take(&mut slot.journal_sleeps);
         drop(slot);
-        self.filled.notify_one();
+        if wake {
+            self.filled.notify_one();
+        }
         true
     }
 
     /// Takes the next batch into `empty`, waiting for it up to `wait`.
     pub fn take(&self, empty: &mut Decisions, wait: Duration) -> Taken {
-        let none = |slot: &mut Slot| slot.next.is_empty() && !slot.closed;
+        let none = |slot: &mut Slot| {
+            slot.journal_sleeps = slot.next.is_empty() && !slot.closed;
+            slot.journal_sleeps
+        };
         let waited = self.filled.wait_timeout_while(self.slot(), wait, none);
         let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        slot.journal_sleeps = false;
         if slot.next.is_empty() {
             return if slot.closed { Taken::Closed } else { Taken::Nothing };
         }
         std::mem::swap(&mut slot.next, empty);
+        let wake = std::mem::take(&mut slot.owner_sleeps);
         drop(slot);
-        self.taken.notify_one();
+        if wake {
+            self.taken.notify_one();
+        }
         Taken::Batch
     }
 

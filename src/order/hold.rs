@@ -25,7 +25,7 @@ pub struct Held {
     pub show: Option<Arc<str>>,
     pub shown_as: Option<Arc<str>>,
     /// One line per SKU.
-    pub lines: Box<[HoldLine]>,
+    pub lines: Arc<[HoldLine]>,
     pub total: Money,
     pub made_at: UnixMs,
     /// When it would expire if it were never extended.
@@ -179,7 +179,7 @@ impl View {
         }
     }
 
-    fn hold_with_nonce(&self) -> Hold {
+    pub fn hold_with_nonce(&self) -> Hold {
         let state = match self.standing.state {
             State::Held => HoldState::Held,
             State::Cancelled => HoldState::Cancelled,
@@ -189,7 +189,7 @@ impl View {
         Hold {
             id: self.held.id,
             state,
-            lines: self.held.lines.to_vec(),
+            lines: self.held.lines.clone(),
             total: self.held.total,
             expires_at: self.standing.expires_at,
             nonce: hex(&self.held.nonce),

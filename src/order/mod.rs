@@ -15,7 +15,9 @@ mod fast;
 mod handover;
 mod hold;
 mod journal;
+mod known_keys;
 mod ledger;
+mod mailbox;
 mod owner;
 mod poison;
 mod publish;
@@ -37,7 +39,7 @@ pub use self::{
     config::Config,
     desk::Desk,
     export::{LedgerExport, SignedHead},
-    publish::Event,
+    publish::{Event, Told},
     refusal::Refusal,
     request::{HoldRequest, Party, ProductTerms, RefundLine, StockChange},
     signer::PublicKey,

@@ -1,11 +1,7 @@
 //! The owner thread: drains what waits, decides each command in order, and hands the decisions to the journal.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::Ordering::Relaxed,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -15,10 +11,11 @@ use crate::{
     order::{
         Answered,
         config::Config,
-        fast::{Fast, OnItsWay},
+        fast::{Face, Fast},
         handover::{Decisions, Handover, Outcome, Reply, Waiting},
         hold::View,
         ledger::{Decided, Ledger},
+        mailbox::Mailbox,
         refusal::Refusal,
         request::{AdjustAsk, HoldAsk, Party, ProductTerms, RefundAsk},
         stats::{Counters, bump},
@@ -40,7 +37,7 @@ const IDLE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub enum Ask {
     Define(Box<ProductTerms>, Reply<Vec<(SkuId, StockCount)>>),
-    Hold(Box<HoldAsk>, OnItsWay, Reply<View>),
+    Hold(Box<HoldAsk>, Reply<View>),
     Confirm {
         by: Party,
         hold: HoldId,
@@ -63,15 +60,16 @@ pub enum Ask {
     Invite(Box<View>, UnixMs),
     NewestMessage(Sub, Reply<u64>),
     NewestOrder(Party, Reply<u64>),
-    Stop,
 }
 
 pub struct Owner {
     pub config: Config,
     pub clock: Clock,
     pub ledger: Ledger,
-    pub mailbox: Receiver<Ask>,
+    pub mailbox: Arc<Mailbox<Ask>>,
     pub fast: Arc<Fast>,
+    /// What callers see of each SKU, by its number.
+    pub faces: Vec<Arc<Face>>,
     pub handover: Arc<Handover>,
     pub counters: Arc<Counters>,
     pub decided: Decisions,
@@ -82,31 +80,27 @@ pub struct Owner {
 impl Owner {
     /// Until it is stopped, every handle is gone, or the journal has ended.
     pub fn run(mut self) {
-        let mut asks = Vec::with_capacity(ROUND_MAX);
-        let mut stopped = false;
-        while !stopped {
-            match self.mailbox.recv_timeout(self.wait()) {
-                Ok(first) => asks.push(first),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => stopped = true,
-            }
-            asks.extend(self.mailbox.try_iter().take(ROUND_MAX - asks.len()));
-            self.counters.mailbox.fetch_sub(asks.len(), Relaxed);
-            stopped |= self.round(&mut asks);
+        let mut asks = Vec::new();
+        let mut more = true;
+        while more {
+            more = self.mailbox.take(&mut asks, self.wait());
+            more &= self.decide_all(asks.drain(..));
         }
-        while self.drain(&mut asks) {}
         let tail = self.ledger.last_tx() - self.checkpoint_tx;
         let checkpoint = (tail > self.config.checkpoint_after / 10).then(|| self.ledger.checkpoint());
         self.handover.finish(checkpoint);
     }
 
-    /// After a stop: what was sent before is still decided.
-    fn drain(&mut self, asks: &mut Vec<Ask>) -> bool {
-        asks.extend(self.mailbox.try_iter().take(ROUND_MAX));
-        let more = !asks.is_empty();
-        self.counters.mailbox.fetch_sub(asks.len(), Relaxed);
-        self.round(asks);
-        more
+    /// Decides in rounds, at least one. `false`: the journal has ended.
+    fn decide_all(&mut self, mut asks: impl ExactSizeIterator<Item = Ask>) -> bool {
+        loop {
+            if !self.round(asks.by_ref().take(ROUND_MAX)) {
+                return false;
+            }
+            if asks.len() == 0 {
+                return true;
+            }
+        }
     }
 
     fn wait(&self) -> Duration {
@@ -114,14 +108,12 @@ impl Owner {
         self.ledger.earliest_due().map_or(IDLE, |due| due.since(now).min(TICK))
     }
 
-    /// Decides what was drained. `true`: it is time to stop.
-    fn round(&mut self, asks: &mut Vec<Ask>) -> bool {
+    /// `false`: the journal has ended.
+    fn round(&mut self, asks: impl Iterator<Item = Ask>) -> bool {
         let now = self.clock.now();
-        let mut stop = false;
         self.ledger.close(self.counters.disk_low.load(Relaxed));
         self.expire(now);
-        for ask in asks.drain(..) {
-            stop |= matches!(ask, Ask::Stop);
+        for ask in asks {
             self.decide(ask, now);
         }
         for key in self.ledger.forget(now, FORGET_MAX) {
@@ -129,10 +121,7 @@ impl Owner {
         }
         self.ledger.check();
         self.counters.open_holds.store(self.ledger.open_holds(), Relaxed);
-        if !self.decided.is_empty() {
-            stop |= !self.handover.put(&mut self.decided);
-        }
-        stop
+        self.decided.is_empty() || self.handover.put(&mut self.decided)
     }
 
     fn expire(&mut self, now: UnixMs) {
@@ -146,7 +135,7 @@ impl Owner {
     fn decide(&mut self, ask: Ask, now: UnixMs) {
         match ask {
             Ask::Define(terms, reply) => self.define(&terms, reply, now),
-            Ask::Hold(ask, on_its_way, reply) => self.hold(&ask, on_its_way, reply, now),
+            Ask::Hold(ask, reply) => self.hold(&ask, reply, now),
             Ask::Confirm { by, hold, payment, reply } => {
                 let decided = self.ledger.confirm(&by, hold, payment, now);
                 self.count_confirm(&decided);
@@ -178,7 +167,6 @@ impl Owner {
                 let newest = Answered { value: self.ledger.newest_order(&by), replayed: false };
                 self.decided.answers.push(Waiting::Tx(reply, Ok(newest)));
             }
-            Ask::Stop => {}
         }
     }
 
@@ -186,7 +174,10 @@ impl Owner {
         let decided = self.ledger.define(terms, now);
         if decided.is_ok() {
             for book in self.ledger.books().of_product(&terms.product) {
-                self.fast.defined(book);
+                let face = self.fast.defined(book);
+                if book.no as usize == self.faces.len() {
+                    self.faces.push(face);
+                }
             }
         }
         let outcome = self.settle(decided);
@@ -194,7 +185,7 @@ impl Owner {
     }
 
     /// A refusal is told at once: it changed nothing. An answer waits for the commit.
-    fn hold(&mut self, ask: &HoldAsk, on_its_way: OnItsWay, reply: Reply<View>, now: UnixMs) {
+    fn hold(&mut self, ask: &HoldAsk, reply: Reply<View>, now: UnixMs) {
         match self.ledger.hold(ask, now) {
             Ok(decided) => {
                 let holds = &self.counters.holds;
@@ -210,7 +201,7 @@ impl Owner {
                 drop(reply.send(Err(refusal)));
             }
         }
-        drop(on_its_way);
+        self.fast.arrived(ask.key.id);
     }
 
     fn adjust(&mut self, ask: &AdjustAsk, reply: Reply<StockCount>, now: UnixMs) {
@@ -254,8 +245,16 @@ impl Owner {
     fn record(&mut self, tx: Option<Tx>) {
         let Some(tx) = tx else { return };
         for entry in &tx.entries {
-            self.fast.decided(&entry.sku, entry.count.available);
+            self.faces[entry.sku_no as usize].decided(entry.count.available);
         }
         self.decided.txs.push(tx);
+    }
+}
+
+impl Drop for Owner {
+    /// Who still waits for a decision, or asks for one later, does not wait in vain.
+    fn drop(&mut self) {
+        self.mailbox.close();
+        self.mailbox.take(&mut Vec::new(), Duration::ZERO);
     }
 }

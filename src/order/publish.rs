@@ -17,7 +17,7 @@ use crate::{
         chain::Grown,
         config::Config,
         entry::{Digest, EntryType},
-        hold::Step,
+        hold::{Step, View},
         stats::{Counters, bump},
         tx::{HoldStep, Tx, What},
     },
@@ -49,21 +49,36 @@ pub enum Event {
     },
     Private {
         sub: Sub,
-        message: Private,
+        told: Told,
     },
+}
+
+/// A private message, put into words only for who is there to read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    n: u64,
+    at: UnixMs,
+    step: Step,
+    view: View,
+}
+
+impl Told {
+    pub fn message(&self) -> Private {
+        Private { n: self.n, at: self.at, body: self.step.told(&self.view) }
+    }
 }
 
 /// When each SKU's counts may be told again.
 #[derive(Debug)]
 struct Pacer {
     interval: Duration,
-    told: HashMap<SkuId, Told>,
+    told: HashMap<SkuId, Paced>,
     /// SKUs with counts to tell, by when they may be.
     due: BTreeSet<(UnixMs, SkuId)>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Paced {
     at: UnixMs,
     next: Option<(StockCount, Digest)>,
 }
@@ -76,7 +91,7 @@ impl Pacer {
             }
             return;
         }
-        self.told.insert(sku.clone(), Told { at: now, next: Some((count, hash)) });
+        self.told.insert(sku.clone(), Paced { at: now, next: Some((count, hash)) });
         self.due.insert((now, sku.clone()));
     }
 
@@ -116,7 +131,7 @@ impl Publisher {
         for tx in txs {
             match &tx.what {
                 What::Opened(_) => {}
-                What::Adjusted { reason, .. } => self.adjusted(tx, reason),
+                What::Adjusted { sku, reason, .. } => self.adjusted(tx, sku, reason),
                 What::Hold(step) => self.stepped(step, tx.at),
             }
         }
@@ -126,10 +141,10 @@ impl Publisher {
         self.send(now);
     }
 
-    fn adjusted(&mut self, tx: &Tx, reason: &str) {
+    fn adjusted(&mut self, tx: &Tx, sku: &SkuId, reason: &str) {
         for entry in tx.entries.iter().filter(|entry| entry.kind == EntryType::Adjusted) {
             self.waiting.push_back(Event::Adjusted {
-                sku: entry.sku.clone(),
+                sku: sku.clone(),
                 delta: entry.quantity,
                 reason: reason.to_owned(),
                 entry: entry.count.entry,
@@ -139,9 +154,11 @@ impl Publisher {
 
     fn stepped(&mut self, step: &HoldStep, at: UnixMs) {
         let held = &step.held;
-        self.add(|| Event::Private { sub: held.sub.clone(), message: step.message(at) });
+        let view = || View { held: held.clone(), standing: step.standing.clone() };
+        let told = || Told { n: step.n, at, step: step.step, view: view() };
+        self.add(|| Event::Private { sub: held.sub.clone(), told: told() });
         if step.step == Step::Paid {
-            for line in &held.lines {
+            for line in held.lines.iter() {
                 self.add(|| Event::Sold {
                     room: held.room.clone(),
                     sku: line.sku.clone(),

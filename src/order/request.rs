@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
+use smallvec::SmallVec;
 
 use crate::{
     clock::UnixMs,
@@ -158,12 +159,12 @@ impl KeyId {
 
 /// The first half of a SHA-256 over parts that cannot run into each other.
 fn half_digest(parts: &[&[u8]]) -> [u8; 16] {
-    let mut context = Context::new(&SHA256);
+    let mut text = SmallVec::<[u8; 512]>::new();
     for part in parts {
-        context.update(&(part.len() as u64).to_le_bytes());
-        context.update(part);
+        text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        text.extend_from_slice(part);
     }
-    context.finish().as_ref()[..16].try_into().expect("SHA-256 has 32 bytes")
+    digest(&SHA256, &text).as_ref()[..16].try_into().expect("SHA-256 has 32 bytes")
 }
 
 impl HoldRequest {
@@ -192,7 +193,17 @@ impl HoldRequest {
     }
 
     pub(super) fn body(&self) -> [u8; 16] {
-        let lines = serde_json::to_vec(&self.lines).expect("lines are JSON");
+        let mut lines = SmallVec::<[u8; 256]>::new();
+        for LineRequest { sku, quantity, price } in &self.lines {
+            lines.push(sku.as_str().len() as u8);
+            lines.extend_from_slice(sku.as_str().as_bytes());
+            lines.extend_from_slice(&quantity.to_le_bytes());
+            lines.push(u8::from(price.is_some()));
+            if let Some(Money { amount, currency }) = price {
+                lines.extend_from_slice(&amount.to_le_bytes());
+                lines.extend_from_slice(currency.as_str().as_bytes());
+            }
+        }
         let room = self.room.as_ref().map_or("", RoomId::as_str);
         half_digest(&[b"hold", room.as_bytes(), &lines])
     }

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, atomic::AtomicBool, mpsc::sync_channel},
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
 };
 
@@ -14,10 +14,11 @@ use crate::{
         chain::{Chains, Committed},
         config::Config,
         desk::{Desk, Shared},
-        fast::Fast,
+        fast::{Face, Fast},
         handover::{Decisions, Handover},
         journal::Journal,
         ledger::{Ledger, Restored, Restorer},
+        mailbox::Mailbox,
         owner::Owner,
         poison::Poison,
         publish::{Event, Publisher},
@@ -64,9 +65,9 @@ impl Desk {
         let Restored { ledger, skus, tail } = take_up(&config, &clock, store.as_mut())?;
         let signer = Signer::new(&store.signing_seed()?);
         let readers = Readers::open(store.as_ref(), &config)?;
-        let (fast, counters) = (Arc::new(Fast::default()), Arc::new(Counters::new()));
+        let (fast, counters) = (Arc::new(Fast::new(config.keys_max)), Arc::new(Counters::new()));
         let handover = Arc::new(Handover::new(config.batch_max));
-        let (mailbox, asks) = sync_channel(config.mailbox_max);
+        let mailbox = Arc::new(Mailbox::new(config.mailbox_max));
         let mut journal = Journal {
             clock: clock.clone(),
             store,
@@ -78,13 +79,14 @@ impl Desk {
             batch: Decisions::default(),
             reserve_bytes: config.reserve_mb.saturating_mul(1 << 20),
         };
-        show(&fast, &ledger, skus);
+        let faces = show(&fast, &ledger, skus);
         let owner = Owner {
             config: config.clone(),
             clock: clock.clone(),
             checkpoint_tx: ledger.last_tx() - tail,
             ledger,
-            mailbox: asks,
+            mailbox: mailbox.clone(),
+            faces,
             fast: fast.clone(),
             handover: handover.clone(),
             counters: counters.clone(),
@@ -100,8 +102,8 @@ impl Desk {
             })?,
             spawn("ledger-owner", &handover, &poison, move |_| owner.run())?,
         ];
-        let (closing, threads) = (AtomicBool::new(false), Mutex::new(threads));
-        let shared = Shared { config, clock, mailbox, closing, fast, readers, signer, counters, poison, threads };
+        let threads = Mutex::new(threads);
+        let shared = Shared { config, clock, mailbox, fast, readers, signer, counters, poison, threads };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
@@ -121,15 +123,16 @@ fn take_up(config: &Config, clock: &Clock, store: &mut dyn Store) -> Result<Rest
     Ok(restored)
 }
 
-/// Shows callers what was taken up.
-fn show(fast: &Fast, ledger: &Ledger, skus: Vec<SkuRow>) {
-    for row in skus {
-        let (count, hash) = (row.head.count, row.head.hash);
-        fast.restored(&row.sku, Committed { count, hash, row: row.head.row, marks: row.marks });
-    }
+/// Shows callers what was taken up. Returns the faces of the SKUs by their number.
+fn show(fast: &Fast, ledger: &Ledger, skus: Vec<SkuRow>) -> Vec<Arc<Face>> {
     for key in ledger.hold_keys() {
         fast.accepted(key);
     }
+    let face = |row: SkuRow| {
+        let (count, hash) = (row.head.count, row.head.hash);
+        fast.restored(&row.sku, Committed { count, hash, row: row.head.row, marks: row.marks })
+    };
+    skus.into_iter().map(face).collect()
 }
 
 /// Starts a thread of the ledger. A panic in it poisons the ledger; its end ends the other.

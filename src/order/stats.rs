@@ -98,7 +98,6 @@ counters!(StepCounters => Steps { confirmed, refund_due, cancelled, extended, ex
 /// The counters that owner, journal and callers share.
 #[derive(Debug)]
 pub struct Counters {
-    pub mailbox: AtomicUsize,
     pub holds: HoldCounters,
     pub steps: StepCounters,
     pub open_holds: AtomicUsize,
@@ -126,7 +125,6 @@ impl Counters {
             Mutex::new(histogram.expect("three digits up to this are possible"))
         };
         Self {
-            mailbox: AtomicUsize::new(0),
             holds: HoldCounters::default(),
             steps: StepCounters::default(),
             open_holds: AtomicUsize::new(0),
@@ -156,9 +154,9 @@ impl Counters {
         });
     }
 
-    pub fn read(&self, mailbox_max: usize) -> Stats {
+    pub fn read(&self, mailbox: usize, mailbox_max: usize) -> Stats {
         Stats {
-            mailbox: self.mailbox.load(Relaxed),
+            mailbox,
             mailbox_max,
             holds: self.holds.read(),
             steps: self.steps.read(),
@@ -198,7 +196,7 @@ mod tests {
             counters.committed(ms * 1_000, ms);
         }
         counters.committed(u64::MAX, 1);
-        let stats = counters.read(0);
+        let stats = counters.read(0, 0);
         assert!((49_000..=51_100).contains(&stats.commit_us.p50), "{:?}", stats.commit_us);
         assert!(stats.commit_us.max >= VALUE_MAX && stats.commit_us.count == 101);
         assert!((49..=51).contains(&stats.batch.p50), "{:?}", stats.batch);

@@ -5,22 +5,24 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::{
     clock::UnixMs,
     id::{MerchantId, ProductId, SkuId},
     order::{
         entry::EntryType,
-        hold::{Held, Standing, Step, View},
+        hold::{Held, Standing, Step},
         request::Key,
     },
-    protocol::{Private, StockCount},
+    protocol::StockCount,
 };
 
 #[derive(Debug)]
 pub struct Tx {
     pub no: u64,
     pub at: UnixMs,
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     pub key: Option<Key>,
     pub what: What,
 }
@@ -30,6 +32,7 @@ pub enum What {
     /// SKUs that are new.
     Opened(Vec<OpenedSku>),
     Adjusted {
+        sku: SkuId,
         reason: Arc<str>,
         count: StockCount,
     },
@@ -69,19 +72,13 @@ pub struct OrderBefore {
     pub of_all: u64,
 }
 
-impl HoldStep {
-    /// The private message, made at `at`.
-    pub fn message(&self, at: UnixMs) -> Private {
-        let view = View { held: self.held.clone(), standing: self.standing.clone() };
-        Private { n: self.n, at, body: self.step.told(&view) }
-    }
-}
+/// The entries of one transaction; nearly always one.
+pub type Entries = SmallVec<[Entry; 1]>;
 
 /// An entry before it is linked into its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub sku_no: u32,
-    pub sku: SkuId,
     pub kind: EntryType,
     pub quantity: i64,
     /// The counts after it; `count.entry` is its number.

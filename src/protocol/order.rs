@@ -1,5 +1,7 @@
 //! Holds, orders and the private messages about them.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -41,7 +43,7 @@ pub enum HoldState {
 pub struct Hold {
     pub id: HoldId,
     pub state: HoldState,
-    pub lines: Vec<HoldLine>,
+    pub lines: Arc<[HoldLine]>,
     pub total: Money,
     pub expires_at: UnixMs,
     /// Random bytes in hex: SHA-256 over the hold's id and this is the `holder` in the public ledger entries.

@@ -275,8 +275,8 @@ pub(super) fn private_text(message: &Private) -> Bytes {
 
 impl Shop {
     /// Brings a committed private message to every connection of its person.
-    pub fn deliver(&self, sub: &crate::id::Sub, message: &Private) {
-        self.presence.tell(sub, &private_text(message));
+    pub fn deliver(&self, sub: &crate::id::Sub, message: impl FnOnce() -> Private) {
+        self.presence.tell(sub, || private_text(&message()));
     }
 
     /// A room showed a kick: its person's connections end, and their media. A session whose data channel is in use is

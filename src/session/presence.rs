@@ -108,13 +108,14 @@ impl Presence {
         book.due.insert((due, id));
     }
 
-    /// Sends a private message to every connection of a person.
-    pub fn tell(&self, sub: &Sub, text: &Bytes) {
+    /// Sends a private message to every connection of a person. It is written only when there is one.
+    pub fn tell(&self, sub: &Sub, write: impl FnOnce() -> Bytes) {
         let book = self.lock();
-        for id in book.by_sub.get(sub).into_iter().flatten() {
-            if let Some(connection) = book.connections.get(id) {
-                connection.outlet.send(text.clone());
-            }
+        let ids = book.by_sub.get(sub).into_iter().flatten();
+        let mut here = ids.filter_map(|id| book.connections.get(id)).peekable();
+        if here.peek().is_some() {
+            let text = write();
+            here.for_each(|connection| connection.outlet.send(text.clone()));
         }
     }
 

@@ -83,7 +83,10 @@ fn desk(runtime: &Runtime, callers: usize, seconds: f64, delay: Duration) -> any
     });
     let stats = desk.stats();
     let (commit, batch) = (stats.commit_us, stats.batch);
-    println!("  a round of the desk: commits p50 {} us, p99 {} us; {} transactions in one at p50", commit.p50, commit.p99, batch.p50);
+    println!(
+        "  a round of the desk: commits p50 {} us, p99 {} us; {} transactions in one at p50",
+        commit.p50, commit.p99, batch.p50
+    );
     desk.shutdown();
     Ok(figures)
 }

@@ -85,8 +85,8 @@ async fn hear(mut events: mpsc::Receiver<Event>, clock: Clock, count: usize) -> 
     let mut late = Vec::with_capacity(count);
     while late.len() < count {
         let Some(event) = events.recv().await else { break };
-        if let Event::Private { message, .. } = event
-            && let PrivateBody::HoldExpired { hold } = message.body
+        if let Event::Private { told, .. } = event
+            && let PrivateBody::HoldExpired { hold } = told.message().body
         {
             late.push(clock.now().since(hold.expires_at));
         }

@@ -2,13 +2,16 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use maishou::{
     clock::Clock,
-    id::Money,
+    id::{Money, RoomId},
     order::{Config, Desk, Event, HoldRequest, ProductTerms, store::Sqlite},
     protocol::LineRequest,
 };
@@ -19,7 +22,7 @@ use crate::slow_store::SlowStore;
 /// People who may buy: in a flash sale nearly every buyer is new.
 const PEOPLE: u64 = 1_000_000;
 /// Room in memory, so that nothing grows while it is measured.
-const HOLDS_EXPECTED: usize = 2_000_000;
+const HOLDS_EXPECTED: usize = 65_536;
 pub const SKU: &str = "scarf-red";
 
 pub fn config() -> Config {
@@ -69,11 +72,13 @@ pub fn request() -> HoldRequest {
 
 pub fn request_of(sku: &str) -> HoldRequest {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    // A session has its room's name once.
+    static ROOM: LazyLock<RoomId> = LazyLock::new(|| "hall".parse().expect("a room's id"));
     let person = rand::random::<u64>() % PEOPLE;
     HoldRequest {
         sub: format!("buyer-{person:07}").parse().expect("a person's id"),
         key: format!("tap-{:016x}-{:08x}", rand::random::<u64>(), NEXT.fetch_add(1, Relaxed)),
-        room: Some("hall".parse().expect("a room's id")),
+        room: Some(ROOM.clone()),
         show: Some("show-20261111".to_owned()),
         shown_as: Some("买".to_owned()),
         lines: vec![LineRequest { sku: sku.parse().expect("a SKU"), quantity: 1, price: None }],

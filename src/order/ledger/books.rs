@@ -1,6 +1,9 @@
 //! The counts of each SKU, and the terms it is offered on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::{
     id::{MerchantId, ProductId, SEQ_MAX, SkuId},
@@ -50,12 +53,12 @@ impl Books {
     }
 
     /// The numbers of the lines' SKUs.
-    pub fn find_all(&self, lines: &[LineRequest]) -> Result<Vec<u32>, Refusal> {
+    pub fn find_all(&self, lines: &[LineRequest]) -> Result<SmallVec<[u32; 4]>, Refusal> {
         lines.iter().map(|line| self.by_sku.get(&line.sku).copied().ok_or(Refusal::UnknownSku)).collect()
     }
 
     /// The terms of SKUs; refused as unknown while one has none.
-    pub fn terms(&self, nos: &[u32]) -> Result<Vec<&Terms>, Refusal> {
+    pub fn terms(&self, nos: &[u32]) -> Result<SmallVec<[&Terms; 4]>, Refusal> {
         nos.iter().map(|no| self.book(*no).terms.as_deref().ok_or(Refusal::UnknownSku)).collect()
     }
 
@@ -67,7 +70,7 @@ impl Books {
             book.stock = book.stock.checked_add_signed(quantity).expect("stock holds what is available");
         }
         self.touched.push(no);
-        Some(Entry { sku_no: no, sku: book.sku.clone(), kind, quantity, count: book.count, stock: book.stock })
+        Some(Entry { sku_no: no, kind, quantity, count: book.count, stock: book.stock })
     }
 
     /// Conservation: available, held and sold add up to the stock of every SKU touched since the last check.

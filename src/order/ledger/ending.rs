@@ -11,7 +11,7 @@ use crate::{
         ledger::{Decided, Ledger, StepExtra},
         refusal::Refusal,
         request::Party,
-        tx::Entry,
+        tx::Entries,
     },
 };
 
@@ -43,7 +43,7 @@ impl Ledger {
 
     fn confirm_late(&mut self, view: View, payment: Option<Arc<str>>, now: UnixMs) -> Decided<View> {
         let Some(mut entries) = self.move_lines(&view.held, EntryType::Held) else {
-            return self.place(view, State::RefundDue, Vec::new(), payment, now);
+            return self.place(view, State::RefundDue, Entries::new(), payment, now);
         };
         entries.extend(self.move_lines(&view.held, EntryType::Confirmed).expect("what is held can be sold"));
         self.count_lines(&view.held);
@@ -54,12 +54,12 @@ impl Ledger {
         &mut self,
         mut view: View,
         state: State,
-        entries: Vec<Entry>,
+        entries: Entries,
         payment: Option<Arc<str>>,
         now: UnixMs,
     ) -> Decided<View> {
         if view.standing.state == State::Held {
-            self.people.known(&view.held.sub).open -= 1;
+            self.people.known(view.held.person).open -= 1;
         }
         let extra = StepExtra::after(&view);
         let refunded = vec![0; view.held.lines.len()].into();
@@ -102,7 +102,7 @@ impl Ledger {
         };
         let entries = self.move_lines(&view.held, kind).expect("what is held can be given back");
         self.give_back_lines(&view.held);
-        self.people.known(&view.held.sub).open -= 1;
+        self.people.known(view.held.person).open -= 1;
         let extra = StepExtra::after(&view);
         self.move_to(&mut view, state, now);
         let tx = self.step(step, &view, entries, now, extra);
@@ -124,7 +124,7 @@ impl Ledger {
         let extra = StepExtra::after(&view);
         view.standing.expires_at = view.standing.expires_at.plus(self.config.extend_time());
         self.move_to(&mut view, State::Held, now);
-        let tx = self.step(Step::Extended, &view, Vec::new(), now, extra);
+        let tx = self.step(Step::Extended, &view, Entries::new(), now, extra);
         Ok(Decided::anew(view, tx))
     }
 }

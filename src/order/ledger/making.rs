@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use uuid::Builder;
 
 use crate::{
     clock::UnixMs,
-    id::{HoldId, Money},
+    id::{HoldId, Money, SkuId},
     order::{
         entry::EntryType,
         hold::{Held, Standing, Step, View},
@@ -30,6 +31,7 @@ impl Ledger {
         let terms = self.books.terms(&skus)?;
         let total = offer(&ask.lines, &terms, now)?;
         self.check_limits(ask, &skus, &terms)?;
+        drop(terms);
         self.check_stock(ask, &skus)?;
         if self.closed || self.holds.open() >= self.config.holds_open_max {
             return Err(Refusal::BUSY);
@@ -52,7 +54,7 @@ impl Ledger {
     }
 
     fn check_limits(&self, ask: &HoldAsk, skus: &[u32], terms: &[&Terms]) -> Result<(), Refusal> {
-        let person = self.people.get(&ask.sub);
+        let person = self.people.number(&ask.sub);
         for (no, terms) in skus.iter().zip(terms) {
             let product = self.books.book(*no).product_no;
             let of_product = ask.lines.iter().zip(skus).filter(|(_, no)| self.books.book(**no).product_no == product);
@@ -60,13 +62,14 @@ impl Ledger {
             if let Some(limit) = terms.limit_per_order.filter(|limit| wanted > u64::from(*limit)) {
                 return Err(Refusal::LimitReached { limit, have: 0 });
             }
-            let have = person.map_or(0, |person| self.people.pieces(person.no, product, ask.show.as_deref()));
+            let have = person.map_or(0, |person| self.people.pieces(person, product, ask.show.as_deref()));
             let with_these = u64::from(have) + wanted;
             if let Some(limit) = terms.limit_per_user.filter(|limit| with_these > u64::from(*limit)) {
                 return Err(Refusal::LimitReached { limit, have });
             }
         }
-        let (open, limit) = (person.map_or(0, |person| person.open), self.config.holds_open_per_person_max);
+        let open = person.and_then(|person| self.people.get(person)).map_or(0, |person| person.open);
+        let limit = self.config.holds_open_per_person_max;
         if open >= limit { Err(Refusal::LimitReached { limit, have: open }) } else { Ok(()) }
     }
 
@@ -82,17 +85,21 @@ impl Ledger {
 
     fn make_hold(&mut self, ask: &HoldAsk, skus: &[u32], total: Money, now: UnixMs) -> Decided<View> {
         let terms = self.books.terms(skus).expect("terms that were checked");
-        let lines = priced(&ask.lines, &terms);
-        let (person, new_person) = self.people.meet(&ask.sub);
-        person.open += 1;
+        let names: SmallVec<[&SkuId; 4]> = skus.iter().map(|no| &self.books.book(*no).sku).collect();
+        let lines = priced(&ask.lines, &names, &terms);
+        drop((names, terms));
+        let known = self.people.number(&ask.sub);
+        let person = known.unwrap_or_else(|| self.people.add(ask.sub.clone()));
+        self.people.known(person).open += 1;
+        let show = ask.show.as_ref().map(|show| self.people.show_name(show));
         let held = Arc::new(Held {
             tx: self.last + 1,
             id: hold_id(now, &ask.seed.id),
-            person: person.no,
+            person,
             sub: ask.sub.clone(),
             merchant: self.books.book(skus[0]).merchant.clone(),
             room: ask.room.clone(),
-            show: ask.show.clone(),
+            show,
             shown_as: ask.shown_as.clone(),
             lines,
             total,
@@ -110,7 +117,7 @@ impl Ledger {
             &view,
             entries,
             now,
-            StepExtra { key: Some(ask.key), new_person, ..StepExtra::default() },
+            StepExtra { key: Some(ask.key), new_person: known.is_none(), ..StepExtra::default() },
         );
         Decided::anew(view, tx)
     }

@@ -21,6 +21,8 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
+use smallvec::SmallVec;
+
 pub use self::{
     books::{Book, Books},
     keys::Known,
@@ -36,7 +38,7 @@ use crate::{
         entry::EntryType,
         hold::{Held, Step, View},
         request::{Key, KeyId, Party},
-        tx::{Entry, HoldStep, OrderBefore, Tx, What},
+        tx::{Entries, HoldStep, OrderBefore, Tx, What},
     },
     protocol::HoldLine,
 };
@@ -128,14 +130,15 @@ impl Ledger {
     }
 
     /// The next transaction. Called once a command is accepted.
-    fn tx(&mut self, at: UnixMs, entries: Vec<Entry>, key: Option<Key>, what: What) -> Tx {
+    fn tx(&mut self, at: UnixMs, entries: Entries, key: Option<Key>, what: What) -> Tx {
         self.last += 1;
         Tx { no: self.last, at, entries, key, what }
     }
 
     /// One entry for each line of a hold. `None`, and nothing done, when a line has not so many pieces.
-    fn move_lines(&mut self, held: &Held, kind: EntryType) -> Option<Vec<Entry>> {
-        let nos: Vec<u32> = held.lines.iter().map(|line| self.books.find(&line.sku).expect("a held SKU").no).collect();
+    fn move_lines(&mut self, held: &Held, kind: EntryType) -> Option<Entries> {
+        let nos: SmallVec<[u32; 4]> =
+            held.lines.iter().map(|line| self.books.find(&line.sku).expect("a held SKU").no).collect();
         let possible =
             |(line, no): (&HoldLine, &u32)| kind.moves(self.books.book(*no).count, line.quantity.into()).is_some();
         if !held.lines.iter().zip(&nos).all(possible) {
@@ -146,23 +149,23 @@ impl Ledger {
     }
 
     fn count_lines(&mut self, held: &Held) {
-        for line in &held.lines {
+        for line in held.lines.iter() {
             let product = self.books.product(&line.product, &held.merchant);
             self.people.count(held.person, product, held.show.as_ref(), line.quantity);
         }
     }
 
     fn give_back_lines(&mut self, held: &Held) {
-        for line in &held.lines {
+        for line in held.lines.iter() {
             let product = self.books.product(&line.product, &held.merchant);
             self.people.give_back(held.person, product, held.show.as_ref(), line.quantity);
         }
     }
 
     /// The transaction of a hold's step, with its private message and its place in the lists.
-    fn step(&mut self, step: Step, view: &View, entries: Vec<Entry>, at: UnixMs, extra: StepExtra) -> Tx {
+    fn step(&mut self, step: Step, view: &View, entries: Entries, at: UnixMs, extra: StepExtra) -> Tx {
         let no = self.last + 1;
-        let person = self.people.known(&view.held.sub);
+        let person = self.people.known(view.held.person);
         person.message_n += 1;
         let (n, message_before) = (person.message_n, std::mem::replace(&mut person.message_tx, no));
         let places = matches!(step, Step::Paid | Step::RefundDue);
@@ -217,13 +220,13 @@ impl Ledger {
 
     /// The transaction of a person's newest message; 0 is none.
     pub fn newest_message(&self, sub: &Sub) -> u64 {
-        self.people.get(sub).map_or(0, |person| person.message_tx)
+        self.people.find(sub).map_or(0, |person| person.message_tx)
     }
 
     /// The transaction that placed the newest order that `by` may see; 0 is none.
     pub fn newest_order(&self, by: &Party) -> u64 {
         match by {
-            Party::Buyer(sub) => self.people.get(sub).map_or(0, |person| person.order_tx),
+            Party::Buyer(sub) => self.people.find(sub).map_or(0, |person| person.order_tx),
             Party::Merchant { merchant, .. } => self.sales.of_merchant.get(merchant).copied().unwrap_or(0),
             Party::Admin { .. } => self.sales.of_all,
         }

@@ -1,12 +1,14 @@
 //! Persons: what they hold and have ordered, and where their messages are.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::{id::Sub, order::split_map::SplitMap};
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Person {
-    pub no: u64,
     /// Open holds.
     pub open: u32,
     /// The number of the newest private message, and the transaction that it tells of; 0 is none.
@@ -14,69 +16,94 @@ pub struct Person {
     pub message_tx: u64,
     /// The transaction that placed the newest order; 0 is none.
     pub order_tx: u64,
+    tabs: SmallVec<[Tab; 1]>,
 }
 
-/// What a limit counts: pieces of a product, of one person, within one show or outside of shows.
-type Tab = (u64, u32, u32);
+/// What a limit counts: pieces of a product within one show, or outside of shows.
+#[derive(Debug)]
+struct Tab {
+    product: u32,
+    show: u32,
+    pieces: u32,
+}
 
 /// The number of "outside of shows".
 const NO_SHOW: u32 = 0;
+/// Persons are kept in parts of so many, so that one more never moves the others.
+const PART: usize = 4_096;
 
+/// Persons by their number, from 1 without gaps, and by their `sub`.
 #[derive(Debug)]
 pub struct People {
-    by_sub: SplitMap<Sub, Person>,
-    last_no: u64,
-    pieces: SplitMap<Tab, u32>,
+    numbers: SplitMap<Sub, u64>,
+    parts: Vec<Vec<Person>>,
     shows: HashMap<Arc<str>, u32>,
 }
 
 impl People {
     pub fn new(expected: usize) -> Self {
-        Self {
-            by_sub: SplitMap::with_capacity(expected),
-            last_no: 0,
-            pieces: SplitMap::with_capacity(expected),
-            shows: HashMap::new(),
+        Self { numbers: SplitMap::with_capacity(expected), parts: Vec::new(), shows: HashMap::new() }
+    }
+
+    /// A person's number.
+    pub fn number(&self, sub: &Sub) -> Option<u64> {
+        self.numbers.get(sub).copied()
+    }
+
+    pub fn get(&self, no: u64) -> Option<&Person> {
+        let at = usize::try_from(no.checked_sub(1)?).ok()?;
+        self.parts.get(at / PART)?.get(at % PART)
+    }
+
+    pub fn get_mut(&mut self, no: u64) -> Option<&mut Person> {
+        let at = usize::try_from(no.checked_sub(1)?).ok()?;
+        self.parts.get_mut(at / PART)?.get_mut(at % PART)
+    }
+
+    /// Who has a hold.
+    pub fn known(&mut self, no: u64) -> &mut Person {
+        self.get_mut(no).expect("who has a hold is known")
+    }
+
+    pub fn find(&self, sub: &Sub) -> Option<&Person> {
+        self.get(self.number(sub)?)
+    }
+
+    /// How many there are, which is the number of the last.
+    pub fn len(&self) -> u64 {
+        let last = self.parts.last().map_or(0, Vec::len);
+        (self.parts.len().saturating_sub(1) * PART + last) as u64
+    }
+
+    /// Adds somebody who was not known, with the next number.
+    pub fn add(&mut self, sub: Sub) -> u64 {
+        if self.parts.last().is_none_or(|part| part.len() == PART) {
+            self.parts.push(Vec::with_capacity(PART));
         }
+        let part = self.parts.last_mut().expect("there is one now");
+        part.push(Person::default());
+        let no = self.len();
+        self.numbers.insert(sub, no);
+        no
     }
 
-    pub fn get(&self, sub: &Sub) -> Option<&Person> {
-        self.by_sub.get(sub)
-    }
-
-    /// The person, and whether she is new.
-    pub fn meet(&mut self, sub: &Sub) -> (&mut Person, bool) {
-        let new = !self.by_sub.contains_key(sub);
-        self.last_no += u64::from(new);
-        let no = self.last_no;
-        let person = self.by_sub.or_insert_with(sub.clone(), || Person { no, ..Person::default() });
-        (person, new)
-    }
-
-    pub fn known(&mut self, sub: &Sub) -> &mut Person {
-        self.by_sub.get_mut(sub).expect("who has a hold is known")
-    }
-
-    /// A person from the store.
-    pub fn restore(&mut self, no: u64, sub: Sub) {
-        self.last_no = self.last_no.max(no);
-        self.by_sub.insert(sub, Person { no, ..Person::default() });
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Person> {
-        self.by_sub.iter().map(|(_, person)| person)
+    /// Everybody, by number.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Person)> {
+        (1..).zip(self.parts.iter().flatten())
     }
 
     /// Everything counted: person, product, show, pieces.
     pub fn all_pieces(&self) -> impl Iterator<Item = (u64, u32, Option<Arc<str>>, u32)> {
         let shows: HashMap<u32, &Arc<str>> = self.shows.iter().map(|(show, no)| (*no, show)).collect();
-        let named =
-            move |(tab, pieces): (&Tab, &u32)| (tab.0, tab.1, shows.get(&tab.2).map(|s| Arc::clone(s)), *pieces);
-        self.pieces.iter().map(named)
+        let of_person = |(no, person): (u64, &'_ Person)| -> Vec<(u64, u32, u32, u32)> {
+            person.tabs.iter().map(|tab| (no, tab.product, tab.show, tab.pieces)).collect()
+        };
+        let tabs = self.iter().flat_map(of_person);
+        tabs.map(move |(no, product, show, pieces)| (no, product, shows.get(&show).map(|s| Arc::clone(s)), pieces))
     }
 
     /// Pieces that count against a limit.
-    pub fn pieces(&self, person: u64, product: u32, show: Option<&str>) -> u32 {
+    pub fn pieces(&self, no: u64, product: u32, show: Option<&str>) -> u32 {
         let show = match show {
             None => NO_SHOW,
             Some(show) => match self.shows.get(show) {
@@ -84,22 +111,34 @@ impl People {
                 None => return 0,
             },
         };
-        self.pieces.get(&(person, product, show)).copied().unwrap_or(0)
+        let Some(person) = self.get(no) else { return 0 };
+        person.tabs.iter().find(|tab| tab.is(product, show)).map_or(0, |tab| tab.pieces)
     }
 
-    pub fn count(&mut self, person: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) {
-        let tab = (person, product, self.show(show));
-        let counted = self.pieces.or_insert_with(tab, || 0);
-        *counted = counted.saturating_add(pieces);
-    }
-
-    pub fn give_back(&mut self, person: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) {
-        let tab = (person, product, self.show(show));
-        let counted = self.pieces.get_mut(&tab).expect("what is given back was counted");
-        *counted = counted.checked_sub(pieces).expect("no more is given back than was counted");
-        if *counted == 0 {
-            self.pieces.remove(&tab);
+    pub fn count(&mut self, no: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) {
+        let show = self.show(show);
+        let tabs = &mut self.known(no).tabs;
+        match tabs.iter_mut().find(|tab| tab.is(product, show)) {
+            Some(tab) => tab.pieces = tab.pieces.saturating_add(pieces),
+            None => tabs.push(Tab { product, show, pieces }),
         }
+    }
+
+    pub fn give_back(&mut self, no: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) {
+        let show = self.show(show);
+        let tabs = &mut self.known(no).tabs;
+        let at = tabs.iter().position(|tab| tab.is(product, show)).expect("what is given back was counted");
+        let tab = &mut tabs[at];
+        tab.pieces = tab.pieces.checked_sub(pieces).expect("no more is given back than was counted");
+        if tab.pieces == 0 {
+            tabs.swap_remove(at);
+        }
+    }
+
+    /// The one text of a show's name that all its holds share.
+    pub fn show_name(&mut self, show: &Arc<str>) -> Arc<str> {
+        self.show(Some(show));
+        self.shows.get_key_value(show).map_or_else(|| show.clone(), |(name, _)| name.clone())
     }
 
     fn show(&mut self, show: Option<&Arc<str>>) -> u32 {
@@ -110,5 +149,11 @@ impl People {
         let no = u32::try_from(self.shows.len()).expect("fewer than four billion shows") + 1;
         self.shows.insert(show.clone(), no);
         no
+    }
+}
+
+impl Tab {
+    fn is(&self, product: u32, show: u32) -> bool {
+        self.product == product && self.show == show
     }
 }

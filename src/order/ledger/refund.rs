@@ -10,7 +10,7 @@ use crate::{
         ledger::{Decided, Known, Ledger, StepExtra},
         refusal::Refusal,
         request::{RefundAsk, RefundLine},
-        tx::Entry,
+        tx::Entries,
     },
 };
 
@@ -34,11 +34,11 @@ impl Ledger {
     }
 
     /// The entries of a refund. Pieces that do not come back stay sold; an order that never got stock moves none.
-    fn take_back(&mut self, view: &View, pieces: &[u32], restock: bool) -> Vec<Entry> {
+    fn take_back(&mut self, view: &View, pieces: &[u32], restock: bool) -> Entries {
         if view.standing.state == State::RefundDue {
-            return Vec::new();
+            return Entries::new();
         }
-        let mut entries = Vec::new();
+        let mut entries = Entries::new();
         for (line, pieces) in view.held.lines.iter().zip(pieces).filter(|(_, pieces)| **pieces > 0) {
             let no = self.books.find(&line.sku).expect("a sold SKU").no;
             let back = if restock { i64::from(*pieces) } else { 0 };
@@ -54,7 +54,7 @@ impl Ledger {
         ask: &RefundAsk,
         view: View,
         pieces: &[u32],
-        entries: Vec<Entry>,
+        entries: Entries,
         now: UnixMs,
     ) -> Decided<View> {
         let placed = view.standing.placed.as_ref().expect("an order was placed");

@@ -16,8 +16,8 @@ impl Ledger {
     /// What a start needs of everything up to the last transaction.
     pub fn checkpoint(&self) -> Checkpoint {
         let products = self.books.products();
-        let person = |person: &super::people::Person| PersonThen {
-            no: person.no,
+        let person = |(no, person): (u64, &super::people::Person)| PersonThen {
+            no,
             message_n: person.message_n,
             message_tx: person.message_tx,
             order_tx: person.order_tx,
@@ -48,8 +48,6 @@ impl Ledger {
 /// A ledger that is being taken up.
 pub struct Restorer {
     ledger: Ledger,
-    /// Persons by their number.
-    subs: Vec<Option<Sub>>,
     keys: Vec<(UnixMs, Key, Known)>,
     skus: Vec<SkuRow>,
     recent: UnixMs,
@@ -69,7 +67,7 @@ impl Restorer {
     /// Keys accepted at or before `recent` are forgotten.
     pub fn new(config: Config, recent: UnixMs) -> Self {
         let ledger = Ledger::new(config);
-        Self { ledger, subs: Vec::new(), keys: Vec::new(), skus: Vec::new(), recent, checkpoint_tx: 0 }
+        Self { ledger, keys: Vec::new(), skus: Vec::new(), recent, checkpoint_tx: 0 }
     }
 
     pub fn finish(mut self) -> Restored {
@@ -81,17 +79,13 @@ impl Restorer {
         Restored { ledger: self.ledger, skus: self.skus, tail }
     }
 
-    fn sub(&self, person: u64) -> Option<&Sub> {
-        self.subs.get(person as usize).and_then(Option::as_ref)
-    }
-
     fn placed(&mut self, view: &View) {
         let Some(placed) = &view.standing.placed else { return };
         let sales = &mut self.ledger.sales;
         let of_merchant = sales.of_merchant.entry(view.held.merchant.clone()).or_default();
         *of_merchant = placed.tx.max(*of_merchant);
         sales.of_all = placed.tx.max(sales.of_all);
-        let person = self.ledger.people.known(&view.held.sub);
+        let person = self.ledger.people.known(view.held.person);
         person.order_tx = placed.tx.max(person.order_tx);
     }
 
@@ -114,7 +108,7 @@ impl Restorer {
         let (id, made_at) = (view.held.id, view.held.made_at);
         let recent = made_at > self.recent;
         if open {
-            self.ledger.people.known(&view.held.sub).open += 1;
+            self.ledger.people.known(view.held.person).open += 1;
         }
         if recent {
             self.keys.push((made_at, key, Known::Hold(id)));
@@ -127,12 +121,8 @@ impl Restorer {
 
 impl Restore for Restorer {
     fn person(&mut self, no: u64, sub: Sub) {
-        let at = no as usize;
-        if self.subs.len() <= at {
-            self.subs.resize(at + 1, None);
-        }
-        self.subs[at] = Some(sub.clone());
-        self.ledger.people.restore(no, sub);
+        assert_eq!(no, self.ledger.people.len() + 1, "persons are numbered without gaps");
+        self.ledger.people.add(sub);
     }
 
     fn sku(&mut self, row: SkuRow) {
@@ -144,8 +134,8 @@ impl Restore for Restorer {
         self.checkpoint_tx = checkpoint.tx;
         for then in checkpoint.people {
             self.message(then.no, then.message_tx, then.message_n);
-            if let Some(sub) = self.sub(then.no).cloned() {
-                self.ledger.people.known(&sub).order_tx = then.order_tx;
+            if let Some(person) = self.ledger.people.get_mut(then.no) {
+                person.order_tx = then.order_tx;
             }
         }
         for then in checkpoint.pieces {
@@ -177,8 +167,7 @@ impl Restore for Restorer {
     }
 
     fn message(&mut self, person: u64, tx: u64, n: u64) {
-        let Some(sub) = self.sub(person).cloned() else { return };
-        let person = self.ledger.people.known(&sub);
+        let Some(person) = self.ledger.people.get_mut(person) else { return };
         if tx > person.message_tx {
             (person.message_tx, person.message_n) = (tx, n);
         }

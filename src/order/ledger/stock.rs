@@ -8,7 +8,7 @@ use crate::{
         ledger::{Decided, Known, Ledger},
         refusal::Refusal,
         request::{AdjustAsk, ProductTerms, StockChange},
-        tx::{Entry, What},
+        tx::{Entries, Entry, What},
     },
     protocol::StockCount,
 };
@@ -19,7 +19,7 @@ impl Ledger {
         let now = self.tick(now);
         self.books.check_terms(terms)?;
         let opened = self.books.set_terms(terms);
-        let entries: Vec<_> = opened.iter().map(|new| self.opening(new.no, &new.sku, terms)).collect();
+        let entries: Entries = opened.iter().map(|new| self.opening(new.no, &new.sku, terms)).collect();
         let counts = terms.skus.iter().map(|(sku, _)| (sku.clone(), self.books.find(sku).expect("it is set").count));
         let counts = counts.collect();
         if opened.is_empty() {
@@ -58,7 +58,8 @@ impl Ledger {
         };
         let count = entry.count;
         self.keys.remember(ask.key, Known::Adjust(count), now);
-        let tx = self.tx(now, vec![entry], Some(ask.key), What::Adjusted { reason: ask.reason.clone(), count });
+        let what = What::Adjusted { sku: ask.sku.clone(), reason: ask.reason.clone(), count };
+        let tx = self.tx(now, Entries::from_iter([entry]), Some(ask.key), what);
         Ok(Decided::anew(count, tx))
     }
 }

@@ -1,8 +1,10 @@
 //! On what terms SKUs are offered, and whether a hold's lines agree with them.
 
+use std::sync::Arc;
+
 use crate::{
     clock::UnixMs,
-    id::{Currency, MerchantId, Money, ProductId},
+    id::{Currency, MerchantId, Money, ProductId, SkuId},
     order::{refusal::Refusal, request::ProductTerms},
     protocol::{HoldLine, LineRequest},
 };
@@ -63,10 +65,10 @@ fn total(lines: &[LineRequest], terms: &[&Terms]) -> Result<Money, Refusal> {
     amount.map(|amount| Money { amount, currency }).ok_or(Refusal::malformed("lines", "the total is too large"))
 }
 
-/// The lines at today's price.
-pub fn priced(lines: &[LineRequest], terms: &[&Terms]) -> Box<[HoldLine]> {
-    let priced = lines.iter().zip(terms).map(|(line, terms)| HoldLine {
-        sku: line.sku.clone(),
+/// The lines at today's price, of the SKUs with their books' own names.
+pub fn priced(lines: &[LineRequest], skus: &[&SkuId], terms: &[&Terms]) -> Arc<[HoldLine]> {
+    let priced = lines.iter().zip(skus).zip(terms).map(|((line, sku), terms)| HoldLine {
+        sku: SkuId::clone(sku),
         product: terms.product.clone(),
         quantity: line.quantity,
         price: terms.price,

@@ -32,7 +32,7 @@ async fn a_hold_becomes_an_order_and_everybody_concerned_hears_of_it() {
     let private: Vec<_> = heard
         .iter()
         .filter_map(|event| match event {
-            Event::Private { sub: to, message } if *to == sub("ann") => Some(message.clone()),
+            Event::Private { sub: to, told } if *to == sub("ann") => Some(told.message()),
             _ => None,
         })
         .collect();

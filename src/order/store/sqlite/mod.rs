@@ -8,6 +8,7 @@ mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 use std::{
     ffi::CString,
@@ -18,7 +19,10 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension};
 
-use self::read::SqliteReader;
+use self::{
+    read::SqliteReader,
+    wal::{Log, Mover},
+};
 use crate::{
     clock::UnixMs,
     order::store::{Batch, Checkpoint, Failure, Reader, Restore, Store},
@@ -29,14 +33,17 @@ const SQLITE_NEEDED: (i32, &str) = (3_051_003, "3.51.3");
 /// SQLite flushes with fsync where fdatasync would do, unless it was compiled for it (`.cargo/config.toml`). That is
 /// slower, not wrong.
 const FDATASYNC_FLAG: &str = "HAVE_FDATASYNC";
-/// A write-ahead log of more pages than this (64 MiB) is moved into the file between two commits.
-const WAL_PAGES_MAX: i64 = 16_384;
+/// A write-ahead log of more pages than this (16 MiB) is moved into the file, so that its own blocks are used again.
+const WAL_PAGES: i64 = 4_096;
+/// So many pages, or fewer, are moved between two commits; more are moved beside them.
+const WAL_REST: i64 = 256;
 /// How often the size of the write-ahead log is looked at, in commits.
-const LOOK_EVERY: u32 = 64;
+const LOOK_EVERY: u32 = 16;
 
 pub struct Sqlite {
     db: Connection,
     path: PathBuf,
+    mover: Mover,
     commits_since_look: u32,
     /// Held while the store is open, so that a file has one owner.
     _lock: File,
@@ -55,11 +62,7 @@ impl Sqlite {
         }
         let lock = lock(path)?;
         private_file(path).map_err(|error| io(path, error))?;
-        let mut db = Connection::open(path)?;
-        db.execute_batch(
-            "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
-             PRAGMA cache_size = -65536",
-        )?;
+        let mut db = connect(path)?;
         let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
             return Err(Failure::Damaged { path: path.display().to_string(), what: format!("journal mode {mode}") });
@@ -67,23 +70,20 @@ impl Sqlite {
         schema::prepare(&mut db, path, schema::STEPS)?;
         sync_folder(path).map_err(|error| io(path, error))?;
         db.set_prepared_statement_cache_capacity(32);
-        Ok(Self { db, path: path.to_owned(), commits_since_look: 0, _lock: lock })
+        let mover = Mover::start(connect(path)?).map_err(|error| io(path, error))?;
+        Ok(Self { db, path: path.to_owned(), mover, commits_since_look: 0, _lock: lock })
     }
+}
 
-    fn wal_pages(&self) -> Result<i64, Failure> {
-        Ok(self.db.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?)
-    }
-
-    /// Moves the write-ahead log into the file. A full disk only puts it off: the log still has every commit.
-    fn checkpoint(&mut self) -> Result<(), Failure> {
-        match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::DiskFull => {
-                tracing::warn!(path = %self.path.display(), "no room to move the write-ahead log into the ledger file");
-                Ok(())
-            }
-            other => Ok(other?),
-        }
-    }
+/// A connection that writes, and flushes what it writes.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    // Rows are appended: more than the last pages of the tables need not be kept.
+    db.execute_batch(
+        "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
+         PRAGMA cache_size = -8192",
+    )?;
+    Ok(db)
 }
 
 fn compiled_for_fdatasync() -> bool {
@@ -163,8 +163,16 @@ impl Store for Sqlite {
             return Ok(());
         }
         self.commits_since_look = 0;
-        let pages = self.wal_pages()?;
-        if pages > WAL_PAGES_MAX || (idle && pages > 0) { self.checkpoint() } else { Ok(()) }
+        let log = Log::look(&self.db)?;
+        if log.left() == 0 || (log.pages < WAL_PAGES && !idle) || !self.mover.is_idle()? {
+            return Ok(());
+        }
+        if idle || log.left() <= WAL_REST {
+            wal::move_pages(&self.db)?;
+        } else {
+            self.mover.begin();
+        }
+        Ok(())
     }
 
     fn free_bytes(&self) -> Option<u64> {

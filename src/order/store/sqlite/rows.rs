@@ -1,9 +1,9 @@
 //! Values between rows and memory.
 
-use std::sync::Arc;
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use rusqlite::{Row, types::Type};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     clock::UnixMs,
@@ -16,15 +16,19 @@ use crate::{
 };
 
 /// One line of a hold: SKU, product, quantity, price in the hold's currency.
-#[derive(Serialize, Deserialize)]
-struct LineRow<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>, #[serde(borrow)] std::borrow::Cow<'a, str>, u32, i64);
+#[derive(Deserialize)]
+struct LineRow<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, u32, i64);
 
+/// As JSON by hand: ids have no character that JSON would escape.
 pub fn lines_text(lines: &[HoldLine]) -> String {
-    let row = |line: &HoldLine| {
-        let (sku, product) = (line.sku.as_str().to_owned(), line.product.as_str().to_owned());
-        LineRow(sku.into(), product.into(), line.quantity, line.price.amount)
-    };
-    serde_json::to_string(&lines.iter().map(row).collect::<Vec<_>>()).expect("lines are JSON")
+    let mut text = String::with_capacity(64 * lines.len());
+    for line in lines {
+        let HoldLine { sku, product, quantity, price } = line;
+        text.push_str(if text.is_empty() { "[" } else { "," });
+        write!(text, "[\"{sku}\",\"{product}\",{quantity},{}]", price.amount).expect("a String takes every write");
+    }
+    text.push(']');
+    text
 }
 
 /// Pieces of each line.
@@ -106,7 +110,7 @@ pub fn hold(row: &Row<'_>) -> rusqlite::Result<Held> {
     })
 }
 
-fn lines(row: &Row<'_>, column: usize, currency: Currency) -> rusqlite::Result<Box<[HoldLine]>> {
+fn lines(row: &Row<'_>, column: usize, currency: Currency) -> rusqlite::Result<Arc<[HoldLine]>> {
     let text = row.get_ref(column)?.as_str()?;
     let lines: Vec<LineRow<'_>> = serde_json::from_str(text).map_err(|error| damaged(column, error))?;
     let line = |LineRow(sku, product, quantity, amount): LineRow<'_>| {
