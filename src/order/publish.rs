@@ -140,6 +140,9 @@ impl Publisher {
     fn stepped(&mut self, step: &HoldStep, at: UnixMs) {
         let held = &step.held;
         self.add(|| Event::Private { sub: held.sub.clone(), message: step.message(at) });
+        if let Some(notice) = &step.notice {
+            self.add(|| Event::Private { sub: notice.sub.clone(), message: step.notice_message(notice, at) });
+        }
         if step.step == Step::Paid {
             for line in &held.lines {
                 self.add(|| Event::Sold {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     clock::UnixMs,
-    id::{MerchantId, ProductId, SkuId},
+    id::{MerchantId, ProductId, SkuId, Sub},
     order::{
         entry::EntryType,
         hold::{Held, Standing, Step, View},
@@ -59,6 +59,7 @@ pub struct HoldStep {
     pub n: u64,
     pub message_before: u64,
     pub order_before: Option<OrderBefore>,
+    pub notice: Option<Box<Notice>>,
     pub reason: Option<Arc<str>>,
 }
 
@@ -69,11 +70,30 @@ pub struct OrderBefore {
     pub of_all: u64,
 }
 
+/// The message about a step to somebody else than the buyer: who confirmed an order for which no stock was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub sub: Sub,
+    pub person: u64,
+    /// The person has no number on disk yet.
+    pub new_person: bool,
+    pub n: u64,
+    pub message_before: u64,
+}
+
 impl HoldStep {
-    /// The private message, made at `at`.
+    /// The private message to the buyer, made at `at`.
     pub fn message(&self, at: UnixMs) -> Private {
-        let view = View { held: self.held.clone(), standing: self.standing.clone() };
-        Private { n: self.n, at, body: self.step.told(&view) }
+        Private { n: self.n, at, body: self.step.told(&self.view()) }
+    }
+
+    /// The private message of its notice, made at `at`.
+    pub fn notice_message(&self, notice: &Notice, at: UnixMs) -> Private {
+        Private { n: notice.n, at, body: self.view().told_confirmer() }
+    }
+
+    fn view(&self) -> View {
+        View { held: self.held.clone(), standing: self.standing.clone() }
     }
 }
 

@@ -3,10 +3,13 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::rows::{lines_text, pieces_text};
-use crate::order::{
-    hold::Step,
-    store::{Batch, Head, MARK_EVERY, Seal},
-    tx::{Entry, HoldStep, OpenedSku, Tx, What},
+use crate::{
+    id::Sub,
+    order::{
+        hold::Step,
+        store::{Batch, Head, MARK_EVERY, Seal},
+        tx::{Entry, HoldStep, Notice, OpenedSku, Tx, What},
+    },
 };
 
 pub fn commit(db: &mut Connection, batch: &Batch<'_>) -> rusqlite::Result<()> {
@@ -76,8 +79,7 @@ fn insert_adjustment(db: &Connection, tx: &Tx) -> rusqlite::Result<()> {
 fn insert_hold(db: &Connection, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()> {
     let held = &step.held;
     if step.new_person {
-        let mut insert = db.prepare_cached("INSERT INTO person VALUES(?1, ?2)")?;
-        insert.execute(params![held.person as i64, held.sub.as_str()])?;
+        insert_person(db, held.person, &held.sub)?;
     }
     let mut insert = db.prepare_cached(
         "INSERT INTO hold VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
@@ -107,6 +109,19 @@ fn insert_hold(db: &Connection, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()
     only_one(inserted)
 }
 
+fn insert_person(db: &Connection, no: u64, sub: &Sub) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached("INSERT INTO person VALUES(?1, ?2)")?;
+    insert.execute(params![no as i64, sub.as_str()]).map(drop)
+}
+
+fn insert_notice(db: &Connection, tx: u64, notice: &Notice) -> rusqlite::Result<()> {
+    if notice.new_person {
+        insert_person(db, notice.person, &notice.sub)?;
+    }
+    let mut insert = db.prepare_cached("INSERT INTO notice VALUES(?1, ?2, ?3, ?4)")?;
+    insert.execute([tx, notice.person, notice.n, notice.message_before].map(|value| value as i64)).map(drop)
+}
+
 fn insert_step(db: &Connection, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()> {
     let refunded = step.standing.placed.as_ref().map(|placed| pieces_text(&placed.refunded));
     let mut insert =
@@ -127,6 +142,9 @@ fn insert_step(db: &Connection, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()
         pieces_text(&step.counted_before),
         refunded,
     ])?;
+    if let Some(notice) = &step.notice {
+        insert_notice(db, tx.no, notice)?;
+    }
     update_hold(db, step, refunded.as_deref())
 }
 

@@ -33,6 +33,7 @@ pub fn load(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusql
     load_earlier_holds(db, base, recent, &open, restore)?;
     load_holds(db, base, recent, restore)?;
     load_steps(db, base, recent, restore)?;
+    load_notices(db, base, restore)?;
     load_adjustments(db, restore)?;
     let (tx, at) = last(db)?;
     restore.last(tx, at);
@@ -157,6 +158,14 @@ fn load_steps(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Rest
             let id = HoldId::from_bytes(hold_id.query_row([hold as i64], |row| bytes(row, 0))?);
             restore.key(rows::key(row, 5)?, Known::Refund(id, rows::pieces(row, 7)?), time(row, 1)?);
         }
+        Ok(())
+    })
+}
+
+/// Messages after the checkpoint to others than buyers.
+fn load_notices(db: &Connection, base: u64, restore: &mut dyn Restore) -> rusqlite::Result<()> {
+    each(db, &format!("SELECT tx, person, n FROM notice WHERE tx > {base} ORDER BY tx"), |row| {
+        restore.message(number(row, 1)?, number(row, 0)?, number(row, 2)?);
         Ok(())
     })
 }

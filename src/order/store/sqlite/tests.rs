@@ -82,3 +82,19 @@ fn an_idle_store_moves_its_log_into_the_file() {
         .unwrap();
     assert_eq!(left, 0);
 }
+
+#[test]
+fn a_file_of_version_1_goes_on_with_everything_that_was_told() {
+    let folder = Folder::new();
+    let mut db = Connection::open(folder.file()).unwrap();
+    schema::prepare(&mut db, &folder.file(), &schema::STEPS[..1]).unwrap();
+    db.execute_batch("INSERT INTO person VALUES(1, 'ann')").unwrap();
+    drop(db);
+    let mut store = Sqlite::open(&folder.file()).unwrap();
+    let mut restorer = crate::order::ledger::Restorer::new(crate::order::Config::default(), UnixMs(0));
+    store.load(UnixMs(0), &mut restorer).unwrap();
+    assert_eq!(restorer.finish().ledger.newest_message(&"ann".parse().unwrap()), 0);
+    let notices: i64 = store.db.query_row("SELECT count(*) FROM notice", [], |row| row.get(0)).unwrap();
+    assert_eq!(notices, 0);
+    assert!(Connection::open(format!("{}.v1", folder.file().display())).unwrap().prepare("SELECT * FROM notice").is_err());
+}
