@@ -218,13 +218,18 @@ impl View {
         }
     }
 
+    /// The order as its merchant sees it.
+    pub fn with_its_buyer(&self) -> Order {
+        self.with_buyer(self.order_without_buyer())
+    }
+
     fn with_buyer(&self, order: Order) -> Order {
         Order { buyer: Some(self.held.sub.as_str().to_owned()), ..order }
     }
 
     /// What the one is told who confirmed an order for which no stock was left.
     pub fn told_confirmer(&self) -> PrivateBody {
-        PrivateBody::OrderRefundDue { order: self.with_buyer(self.order_without_buyer()) }
+        PrivateBody::OrderRefundDue { order: self.with_its_buyer() }
     }
 
     fn order_without_buyer(&self) -> Order {

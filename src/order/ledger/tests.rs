@@ -13,7 +13,7 @@ use crate::{
         hold::State,
         refusal::Refusal,
         request::{AdjustAsk, HoldAsk, ProductTerms, RefundAsk, RefundLine, Seed, StockChange},
-        store::{Batch, Checkpoint, Reader, Sqlite, Store},
+        store::{Batch, Checkpoint, LedgerFile, Reader, Sqlite, Store},
         tests::Folder,
         verify::verify,
     },
@@ -204,6 +204,7 @@ impl World {
         assert!(expected.is_none_or(|expected| expected == found), "nothing is lost or made up");
         self.store = Some(store);
         self.check_messages();
+        self.reconciles();
         self.define();
         assert!(self.pending.is_empty(), "what was opened is not opened again");
     }
@@ -384,6 +385,12 @@ impl World {
         assert_eq!(self.ledger.open_holds(), open);
     }
 
+    /// What is on disk agrees with itself, read while the store is open.
+    fn reconciles(&self) {
+        let report = LedgerFile::open(&self.folder.file()).unwrap().reconcile(20).unwrap();
+        assert!(report.agrees(), "{report}");
+    }
+
     /// Everybody can read what she was told, numbered without gaps.
     fn check_messages(&self) {
         let mut reader = self.store.as_ref().unwrap().reader().unwrap();
@@ -458,6 +465,7 @@ proptest! {
         }
         world.check_chains();
         world.check_messages();
+        world.reconciles();
     }
 }
 

@@ -9,7 +9,7 @@ mod sqlite;
 
 use std::sync::Arc;
 
-pub use self::sqlite::Sqlite;
+pub use self::sqlite::{Copied, LedgerFile, Sqlite};
 use crate::{
     clock::UnixMs,
     id::{HoldId, MerchantId, OrderId, ProductId, Sub},
@@ -30,6 +30,10 @@ pub enum Failure {
     InUse { path: String },
     #[error("the ledger {path} has version {found}; this program knows versions up to {known}")]
     Newer { path: String, found: i64, known: i64 },
+    #[error("the ledger {path} has version {found}; a server of this version brings it to {known} when it opens it")]
+    Older { path: String, found: i64, known: i64 },
+    #[error("{path} is no ledger")]
+    NoLedger { path: String },
     #[error("the ledger {path} is damaged: {what}")]
     Damaged { path: String, what: String },
     #[error("SQLite {found} is too old; {needed} or newer is needed")]

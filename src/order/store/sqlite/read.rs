@@ -104,7 +104,7 @@ impl SqliteReader {
     }
 }
 
-fn view(row: &Row<'_>) -> rusqlite::Result<View> {
+pub fn view(row: &Row<'_>) -> rusqlite::Result<View> {
     Ok(View { held: Arc::new(rows::hold(row)?), standing: rows::standing(row)? })
 }
 
@@ -238,20 +238,24 @@ impl Reader for SqliteReader {
     }
 }
 
-/// An entry, as yet without the hash before it, and the row before it.
 fn entry(row: &Row<'_>) -> rusqlite::Result<(EntryRecord, u64)> {
-    let kind = row.get_ref(2)?.as_str()?.parse();
-    let holder = row.get_ref(5)?.as_blob_or_null()?.map(|_| bytes(row, 5)).transpose()?;
+    entry_at(row, 0)
+}
+
+/// An entry whose columns begin at `first`, as yet without the hash before it, and the row before it.
+pub fn entry_at(row: &Row<'_>, first: usize) -> rusqlite::Result<(EntryRecord, u64)> {
+    let kind = row.get_ref(first + 2)?.as_str()?.parse();
+    let holder = row.get_ref(first + 5)?.as_blob_or_null()?.map(|_| bytes(row, first + 5)).transpose()?;
     let entry = EntryRecord {
-        n: number(row, 0)?,
-        at: time(row, 1)?,
-        kind: kind.map_err(|()| damaged(2, Unreadable("no such type of entry")))?,
-        quantity: row.get(3)?,
-        tx: number(row, 4)?,
+        n: number(row, first)?,
+        at: time(row, first + 1)?,
+        kind: kind.map_err(|()| damaged(first + 2, Unreadable("no such type of entry")))?,
+        quantity: row.get(first + 3)?,
+        tx: number(row, first + 4)?,
         holder: holder.map(Digest),
-        reason: row.get(6)?,
+        reason: row.get(first + 6)?,
         prev: Digest::ZERO,
-        hash: Digest(bytes(row, 8)?),
+        hash: Digest(bytes(row, first + 8)?),
     };
-    Ok((entry, number(row, 7)?))
+    Ok((entry, number(row, first + 7)?))
 }

@@ -104,6 +104,17 @@ pub fn prepare(db: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), F
     Ok(())
 }
 
+/// Refuses a file that is not of the version that [`STEPS`] make.
+pub fn require(db: &Connection, path: &Path) -> Result<(), Failure> {
+    let (known, path) = (STEPS.len() as i64, path.display().to_string());
+    match version(db)? {
+        0 => Err(Failure::NoLedger { path }),
+        found if found > known => Err(Failure::Newer { path, found, known }),
+        found if found < known => Err(Failure::Older { path, found, known }),
+        _ => Ok(()),
+    }
+}
+
 fn version(db: &Connection) -> Result<i64, Failure> {
     let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'schema'", [], |row| row.get(0))?;
     if tables == 0 {

@@ -96,5 +96,7 @@ fn a_file_of_version_1_goes_on_with_everything_that_was_told() {
     assert_eq!(restorer.finish().ledger.newest_message(&"ann".parse().unwrap()), 0);
     let notices: i64 = store.db.query_row("SELECT count(*) FROM notice", [], |row| row.get(0)).unwrap();
     assert_eq!(notices, 0);
-    assert!(Connection::open(format!("{}.v1", folder.file().display())).unwrap().prepare("SELECT * FROM notice").is_err());
+    assert!(
+        Connection::open(format!("{}.v1", folder.file().display())).unwrap().prepare("SELECT * FROM notice").is_err()
+    );
 }
