@@ -47,16 +47,16 @@ pub fn tell(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()> {
 }
 
 fn tell_transactions(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()> {
-    let every = holds_where("true");
-    let mut statements = [&every, STEPS, ADJUSTMENTS, NOTICES, ENTRIES, MARKS].map(|query| db.prepare(query));
-    let [holds, steps, adjustments, notices, entries, marks] = &mut statements;
+    let (mut holds, mut steps) = (db.prepare(&holds_where("true"))?, db.prepare(STEPS)?);
+    let (mut adjustments, mut notices) = (db.prepare(ADJUSTMENTS)?, db.prepare(NOTICES)?);
+    let (mut entries, mut marks) = (db.prepare(ENTRIES)?, db.prepare(MARKS)?);
     let mut tables = Tables {
-        holds: Cursor::open("hold", opened(holds)?, hold, audit)?,
-        steps: Cursor::open("step", opened(steps)?, step, audit)?,
-        adjustments: Cursor::open("adjustment", opened(adjustments)?, adjustment, audit)?,
-        notices: Cursor::open("notice", opened(notices)?, notice, audit)?,
-        entries: Cursor::open("entry", opened(entries)?, entry, audit)?,
-        marks: Cursor::open("mark", opened(marks)?, mark, audit)?,
+        holds: Cursor::open("hold", &mut holds, hold, audit)?,
+        steps: Cursor::open("step", &mut steps, step, audit)?,
+        adjustments: Cursor::open("adjustment", &mut adjustments, adjustment, audit)?,
+        notices: Cursor::open("notice", &mut notices, notice, audit)?,
+        entries: Cursor::open("entry", &mut entries, entry, audit)?,
+        marks: Cursor::open("mark", &mut marks, mark, audit)?,
     };
     let mut earlier = db.prepare(&holds_where("hold.tx = ?1"))?;
     while let Some(record) = tables.next(audit)? {
@@ -70,10 +70,6 @@ fn tell_transactions(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()>
         audit.stray_mark(row);
     }
     Ok(())
-}
-
-fn opened<'a, 'db>(statement: &'a mut rusqlite::Result<Statement<'db>>) -> rusqlite::Result<&'a mut Statement<'db>> {
-    statement.as_mut().map_err(|error| std::mem::replace(error, rusqlite::Error::InvalidQuery))
 }
 
 /// One that cannot be read was told as that when its turn came.
