@@ -159,10 +159,11 @@ async fn who_confirmed_hears_that_a_refund_is_due_also_after_a_restart() {
 async fn who_confirms_her_own_purchase_is_told_once() {
     let folder = Folder::new();
     let shop = Shop::open(&folder, Config::default());
-    shop.sells("scarf", None, &[("red", 1)]).await;
+    shop.sells("scarf", None, &[("red", 1), ("blue", 1)]).await;
     paid_in_vain(&shop, Party::Admin { sub: sub("bob") }).await;
+    shop.hold("bob", "next", "blue", 1).await.unwrap();
     let told = shop.desk.messages(&sub("bob"), 0, 10).await.unwrap();
-    assert_eq!(told.iter().map(|message| message.n).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(told.iter().map(|message| message.n).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ fn tell_transactions(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()>
 
 /// One that cannot be read was told as that when its turn came.
 fn one_hold(query: &mut Statement<'_>, tx: u64) -> rusqlite::Result<Option<HoldRow>> {
-    match query.query_row([tx as i64], |row| hold(row)).optional() {
+    match query.query_row([tx as i64], hold).optional() {
         Ok(found) => Ok(found.map(|(_, hold)| hold.row)),
         Err(error) => reason(error).map(|_| None),
     }

@@ -96,9 +96,10 @@ fn a_file_of_version_1_goes_on_with_everything_that_was_told() {
     assert_eq!(restorer.finish().ledger.newest_message(&"ann".parse().unwrap()), 0);
     let notices: i64 = store.db.query_row("SELECT count(*) FROM notice", [], |row| row.get(0)).unwrap();
     assert_eq!(notices, 0);
-    assert!(
-        Connection::open(format!("{}.v1", folder.file().display())).unwrap().prepare("SELECT * FROM notice").is_err()
-    );
+    let copy = Connection::open(format!("{}.v1", folder.file().display())).unwrap();
+    let kept: String = copy.query_row("SELECT sub FROM person", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, "ann");
+    assert!(copy.prepare("SELECT * FROM notice").is_err(), "the copy is as the file was");
 }
 
 #[test]
