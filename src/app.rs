@@ -127,7 +127,7 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
 
 /// Opening reads the whole checkpoint and the tail: not on a runtime's worker.
 async fn open_desk(config: &Config, clock: Clock, events: mpsc::Sender<order::Event>) -> anyhow::Result<Desk> {
-    let (path, order) = (config.store.path.join("ledger.db"), config.order.clone());
+    let (path, order) = (config.store.ledger(), config.order.clone());
     std::fs::create_dir_all(&config.store.path)
         .with_context(|| format!("store.path {}", config.store.path.display()))?;
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<Desk> {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Milliseconds since 1970 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -21,6 +22,22 @@ pub struct UnixMs(pub i64);
 impl UnixMs {
     pub fn plus(self, time: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// As ISO 8601 in UTC: `2026-11-22T20:14:00.5Z`. A time beyond the calendar is its milliseconds.
+    pub fn to_utc(self) -> String {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok();
+        time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| self.0.to_string())
+    }
+
+    /// Reads milliseconds, a date (its beginning in UTC), or a date and time with an offset.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(millis) = text.parse() {
+            return Some(Self(millis));
+        }
+        let with_time = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
+        let time = OffsetDateTime::parse(&with_time, &Rfc3339).ok()?;
+        i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 
     /// The time from `earlier` to `self`; zero when `earlier` is later.

@@ -43,6 +43,13 @@ pub struct StoreConfig {
     pub path: PathBuf,
 }
 
+impl StoreConfig {
+    /// The file of stock, holds and orders.
+    pub fn ledger(&self) -> PathBuf {
+        self.path.join("ledger.db")
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         Self { path: "data/store".into() }

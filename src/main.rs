@@ -1,5 +1,7 @@
 //! The command line.
 
+mod cli;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -90,6 +92,13 @@ enum Command {
         #[arg(long)]
         key: Option<String>,
     },
+    /// Recomputes every counter of a ledger from its entries and reports differences; beside a running server too
+    Reconcile(cli::ledger::Reconcile),
+    /// Copies the ledger of a server, running or not, to a file, and checks the copy
+    Backup(cli::ledger::Backup),
+    /// What was bought
+    #[command(subcommand)]
+    Orders(cli::ledger::Orders),
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -149,6 +158,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("{}", token(&config, &room, role, &user, merchant.as_deref(), name, ttl)?);
         }
         Command::Verify { file, key } => return verify(&file, key.as_deref()),
+        Command::Reconcile(reconcile) => return reconcile.run(),
+        Command::Backup(backup) => return backup.run(),
+        Command::Orders(cli::ledger::Orders::Export(export)) => return export.run(),
     }
     Ok(ExitCode::SUCCESS)
 }

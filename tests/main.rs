@@ -7,6 +7,7 @@ mod browser;
 mod crash;
 mod demo;
 mod media;
+mod operation;
 mod oversell;
 mod purchase;
 mod restart;

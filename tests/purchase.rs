@@ -45,6 +45,19 @@ impl Till {
         self.server.rest().post(&path).token(&self.merchant).key(key).json(&body).send().await
     }
 
+    /// What the merchant was told, and whose money is due back as buyer, merchant and admin see it.
+    async fn due_back(&self) -> (Value, [Value; 3]) {
+        let rest = self.server.rest();
+        let told = rest.get("/v1/me/messages").token(&self.merchant).send().await.ok();
+        let mut due = [Value::Null, Value::Null, Value::Null];
+        for (due, token) in due.iter_mut().zip([&self.buyer, &self.merchant, &self.server.tokens.admin()]) {
+            let page = rest.get("/v1/orders?state=refund_due").token(token).send().await.ok();
+            assert_eq!(page.get("next"), None, "{page}");
+            *due = page["orders"].as_array().expect("orders").iter().map(|order| order["id"].clone()).collect();
+        }
+        (told, due)
+    }
+
     async fn has_expired(&self, hold: &str) {
         let path = format!("/v1/holds/{hold}");
         wait_until("the hold to run out", DEADLINE, async || {
@@ -127,6 +140,40 @@ async fn money_that_comes_after_the_hold_buys_what_is_left_or_is_due_back() {
         told,
         ["hold.created", "hold.created", "hold.expired", "hold.expired", "order.paid", "order.refund_due"]
     );
+}
+
+#[tokio::test]
+async fn a_merchant_hears_of_money_to_give_back_and_finds_it_also_after_kill_9() {
+    let mut till = Till::open(Plan::default().set("ORDER__HOLD_SECONDS", "1")).await;
+    let mut clerk = till.server.ws(ROOM).await;
+    clerk.join(&till.server.tokens.merchant("main")).await;
+    let (late, other) = (till.hold_totes("a", 3).await, till.hold_totes("b", 1).await);
+    till.has_expired(&late).await;
+    till.has_expired(&other).await;
+    till.act(&till.merchant, &other, "confirm").await.ok();
+    let less = json!({ "set": 1, "reason": "the rest is damaged" });
+    let path = format!("/v1/skus/{TAN}/stock");
+    till.server.rest().post(&path).token(&till.merchant).key("damaged").json(&less).send().await.ok();
+    till.act(&till.merchant, &late, "confirm").await.ok();
+
+    clerk.until("the notice", |view| !view.private.is_empty()).await;
+    let pushed = clerk.view.private.clone();
+    assert_eq!((&pushed[0]["n"], &pushed[0]["type"]), (&json!(1), &json!("order.refund_due")));
+    assert_eq!((&pushed[0]["order"]["id"], &pushed[0]["order"]["buyer"]), (&json!(late), &json!("buyer")));
+    let before = till.due_back().await;
+    till.server.kill().await;
+    till.server.restart().await;
+    assert_eq!(till.due_back().await, before);
+    let (messages, due) = before;
+    assert_eq!(messages["messages"], json!(pushed), "the message that was pushed, once");
+    assert_eq!(
+        due,
+        [&late, &late, &late].map(|id| json!([id])),
+        "buyer, merchant and admin find it, and not the other"
+    );
+
+    till.refund(&late, "back", json!({ "restock": false, "reason": "no stock" })).await.ok();
+    assert_eq!(till.due_back().await.1, [json!([]), json!([]), json!([])]);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 /// The modules of `src` from top to bottom. A module may import those below its own line, and itself.
 const LAYERS: &[&[&str]] = &[
     &["main"],
+    &["cli"],
     &["demo"],
     &["app"],
     &["config"],

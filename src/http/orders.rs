@@ -17,7 +17,7 @@ use super::{
 use crate::{
     id::{HoldId, OrderId, SkuId},
     order,
-    protocol::{ErrorCode, Fault, command::HoldBody},
+    protocol::{ErrorCode, Fault, OrderState, command::HoldBody},
 };
 
 /// A repeat of an accepted command says so: 200 and `Idempotent-Replayed: true`.
@@ -82,14 +82,14 @@ pub(super) async fn extend(State(app): State<App>, Bearer(person): Bearer, Ids(h
 
 #[derive(Deserialize)]
 struct OrdersQuery {
+    state: Option<OrderState>,
     after: Option<OrderId>,
     limit: Option<usize>,
 }
 
 pub(super) async fn list(State(app): State<App>, Bearer(person): Bearer, uri: Uri) -> Answer {
     let asked: OrdersQuery = query(&uri)?;
-    let orders = app.shop.orders(&person, asked.after, asked.limit.unwrap_or(50)).await?;
-    Ok(ok(&json!({ "orders": orders })))
+    Ok(ok(&app.shop.orders(&person, asked.state, asked.after, asked.limit.unwrap_or(50)).await?))
 }
 
 pub(super) async fn order(State(app): State<App>, Bearer(person): Bearer, Ids(order): Ids<OrderId>) -> Answer {

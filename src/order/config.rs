@@ -39,6 +39,8 @@ pub struct Config {
     pub events_waiting_max: usize,
     /// Entries, orders or messages in one answer.
     pub page_max: usize,
+    /// Orders that one answer looks at when only those in one state are asked for; it then says where to go on.
+    pub orders_looked_at_max: usize,
     /// Connections that read the store for orders, messages and exports.
     pub readers: usize,
     /// Reads that wait for such a connection; one more is refused with `busy`.
@@ -70,6 +72,7 @@ impl Default for Config {
             messages_kept_per_person: 200,
             events_waiting_max: 65_536,
             page_max: 1_000,
+            orders_looked_at_max: 2_000,
             readers: 2,
             reads_waiting_max: 1_024,
             holds_expected: 65_536,
@@ -91,6 +94,7 @@ impl Config {
             (self.batch_max, "batch_max"),
             (self.expire_max, "expire_max"),
             (self.page_max, "page_max"),
+            (self.orders_looked_at_max, "orders_looked_at_max"),
             (self.readers, "readers"),
         ];
         at_least_one.iter().find(|(value, _)| *value == 0).map_or(Ok(()), |(_, key)| Err(key))

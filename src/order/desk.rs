@@ -17,7 +17,7 @@ use crate::{
         export::{LedgerExport, SignedHead, page},
         fast::Fast,
         handover::{Outcome, Reply},
-        hold::View,
+        hold::{State, View},
         mailbox::{Mailbox, Unsent},
         owner::Ask,
         poison::Poison,
@@ -29,9 +29,9 @@ use crate::{
         },
         signer::{PublicKey, Signer},
         stats::{Counters, Stats, bump},
-        store::OrdersOf,
+        store::{OrdersAsk, OrdersOf},
     },
-    protocol::{Hold, LineRequest, Order, Private, StockCount},
+    protocol::{Hold, LineRequest, Order, OrderPage, OrderState, Private, StockCount},
 };
 
 /// The order desk. Clones share it; it ends when it is shut down or the last clone goes.
@@ -170,7 +170,16 @@ impl Desk {
     }
 
     /// The orders that `by` may see, the newest first, on from the order `after`.
-    pub async fn orders(&self, by: Party, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Refusal> {
+    ///
+    /// With `state` only those in it, among the next `orders_looked_at_max`: a page may have fewer than `limit`, or
+    /// none, and still name a `next`.
+    pub async fn orders(
+        &self,
+        by: Party,
+        state: Option<OrderState>,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<OrderPage, Refusal> {
         if let Some(after) = after {
             self.order(by.clone(), after).await?;
         }
@@ -181,8 +190,10 @@ impl Desk {
             Party::Admin { .. } => OrdersOf::All,
         };
         let limit = limit.min(self.shared.config.page_max);
-        let views = self.shared.readers.read(move |reader| reader.orders(of, newest, after, limit)).await?;
-        Ok(views.iter().map(|view| view.order(&by)).collect())
+        let look_max = state.map_or(limit, |_| self.shared.config.orders_looked_at_max);
+        let ask = OrdersAsk { of, newest, after, state: state.map(State::of_order), limit, look_max };
+        let found = self.shared.readers.read(move |reader| reader.orders(&ask)).await?;
+        Ok(OrderPage { orders: found.views.iter().map(|view| view.order(&by)).collect(), next: found.next })
     }
 
     /// The counts after the last committed entry.
@@ -214,8 +225,8 @@ impl Desk {
     pub async fn messages(&self, sub: &Sub, after: u64, limit: usize) -> Result<Vec<Private>, Refusal> {
         let newest = self.ask(|reply| Ask::NewestMessage(sub.clone(), reply)).await?.value;
         let limit = limit.min(self.shared.config.page_max);
-        let kept = self.shared.config.messages_kept_per_person;
-        self.shared.readers.read(move |reader| reader.messages(newest, after, limit, kept)).await
+        let (kept, sub) = (self.shared.config.messages_kept_per_person, sub.clone());
+        self.shared.readers.read(move |reader| reader.messages(&sub, newest, after, limit, kept)).await
     }
 
     /// What heads of chains are signed with.

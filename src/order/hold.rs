@@ -9,7 +9,7 @@ use crate::{
         entry::{Digest, hex, holder},
         request::Party,
     },
-    protocol::{Hold, HoldLine, HoldState, Order, OrderState, PrivateBody},
+    protocol::{Hold, HoldLine, HoldState, Order, OrderLine, OrderState, PrivateBody},
 };
 
 /// What is fixed when a hold is made.
@@ -67,6 +67,15 @@ impl State {
 
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// A hold that is an order and in this state.
+    pub fn of_order(state: OrderState) -> Self {
+        match state {
+            OrderState::Paid => Self::Paid,
+            OrderState::RefundDue => Self::RefundDue,
+            OrderState::Refunded => Self::Refunded,
+        }
     }
 }
 
@@ -205,12 +214,31 @@ impl View {
         let order = self.order_without_buyer();
         match by {
             Party::Buyer(_) => order,
-            _ => Order { buyer: Some(self.held.sub.as_str().to_owned()), ..order },
+            _ => self.with_buyer(order),
         }
+    }
+
+    /// The order as its merchant sees it.
+    pub fn with_its_buyer(&self) -> Order {
+        self.with_buyer(self.order_without_buyer())
+    }
+
+    fn with_buyer(&self, order: Order) -> Order {
+        Order { buyer: Some(self.held.sub.as_str().to_owned()), ..order }
+    }
+
+    /// What the one is told who confirmed an order for which no stock was left.
+    pub fn told_confirmer(&self) -> PrivateBody {
+        PrivateBody::OrderRefundDue { order: self.with_its_buyer() }
     }
 
     fn order_without_buyer(&self) -> Order {
         let placed = self.standing.placed.as_ref();
+        let lines = self.order_lines();
+        let refunded_total = lines.iter().any(|line| line.refunded > 0).then(|| {
+            let of_line = |line: &OrderLine| line.price.amount.saturating_mul(line.refunded.into());
+            Money { amount: lines.iter().map(of_line).fold(0, i64::saturating_add), ..self.held.total }
+        });
         Order {
             id: self.held.id,
             state: match self.standing.state {
@@ -219,11 +247,24 @@ impl View {
                 _ => OrderState::Paid,
             },
             merchant: self.held.merchant.clone(),
-            lines: self.held.lines.to_vec(),
+            lines,
             total: self.held.total,
+            refunded_total,
             at: placed.map_or(self.held.made_at, |placed| placed.at),
             buyer: None,
             payment: placed.and_then(|placed| placed.payment.as_deref().map(str::to_owned)),
         }
+    }
+
+    fn order_lines(&self) -> Vec<OrderLine> {
+        let refunded = self.standing.placed.as_ref().map_or(&[][..], |placed| &placed.refunded);
+        let line = |(index, line): (usize, &HoldLine)| OrderLine {
+            sku: line.sku.clone(),
+            product: line.product.clone(),
+            quantity: line.quantity,
+            price: line.price,
+            refunded: refunded.get(index).copied().unwrap_or(0),
+        };
+        self.held.lines.iter().enumerate().map(line).collect()
     }
 }

@@ -22,8 +22,10 @@ mod owner;
 mod poison;
 mod publish;
 mod readers;
+pub mod reconcile;
 pub mod refusal;
 pub mod request;
+mod sheet;
 pub mod signer;
 mod split_map;
 mod start;
@@ -42,10 +44,11 @@ pub use self::{
     publish::{Event, Told},
     refusal::Refusal,
     request::{HoldRequest, Party, ProductTerms, RefundLine, StockChange},
+    sheet::{OrderFilter, export_orders},
     signer::PublicKey,
     start::Error,
     stats::Stats,
-    store::{Sqlite, Store},
+    store::{LedgerFile, Sqlite, Store},
     verify::verify,
 };
 

@@ -58,13 +58,24 @@ pub enum Event {
 pub struct Told {
     n: u64,
     at: UnixMs,
-    step: Step,
+    to: To,
     view: View,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum To {
+    Buyer(Step),
+    /// Who confirmed an order for which no stock was left.
+    Confirmer,
 }
 
 impl Told {
     pub fn message(&self) -> Private {
-        Private { n: self.n, at: self.at, body: self.step.told(&self.view) }
+        let body = match self.to {
+            To::Buyer(step) => step.told(&self.view),
+            To::Confirmer => self.view.told_confirmer(),
+        };
+        Private { n: self.n, at: self.at, body }
     }
 }
 
@@ -155,8 +166,11 @@ impl Publisher {
     fn stepped(&mut self, step: &HoldStep, at: UnixMs) {
         let held = &step.held;
         let view = || View { held: held.clone(), standing: step.standing.clone() };
-        let told = || Told { n: step.n, at, step: step.step, view: view() };
-        self.add(|| Event::Private { sub: held.sub.clone(), told: told() });
+        let told = |n, to| Told { n, at, to, view: view() };
+        self.add(|| Event::Private { sub: held.sub.clone(), told: told(step.n, To::Buyer(step.step)) });
+        if let Some(notice) = &step.notice {
+            self.add(|| Event::Private { sub: notice.sub.clone(), told: told(notice.n, To::Confirmer) });
+        }
         if step.step == Step::Paid {
             for line in held.lines.iter() {
                 self.add(|| Event::Sold {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::{
     clock::UnixMs,
-    id::{MerchantId, ProductId, SkuId},
+    id::{MerchantId, ProductId, SkuId, Sub},
     order::{
         entry::EntryType,
         hold::{Held, Standing, Step},
@@ -62,6 +62,7 @@ pub struct HoldStep {
     pub n: u64,
     pub message_before: u64,
     pub order_before: Option<OrderBefore>,
+    pub notice: Option<Box<Notice>>,
     pub reason: Option<Arc<str>>,
 }
 
@@ -70,6 +71,17 @@ pub struct OrderBefore {
     pub of_buyer: u64,
     pub of_merchant: u64,
     pub of_all: u64,
+}
+
+/// The message about a step to somebody else than the buyer: who confirmed an order for which no stock was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub sub: Sub,
+    pub person: u64,
+    /// The person has no number on disk yet.
+    pub new_person: bool,
+    pub n: u64,
+    pub message_before: u64,
 }
 
 /// The entries of one transaction; nearly always one.

@@ -17,7 +17,9 @@ pub use command::{ClientMessage, Command, Moderation};
 pub use error::{ErrorCode, Fault};
 pub use event::{Body, Class, Event};
 pub use frame::{Frame, MediaState, Pinned, PinnedComment, ShowState, Snapshot, StockCount, Tally, Track};
-pub use order::{Hold, HoldLine, HoldState, LineRequest, Order, OrderState, Private, PrivateBody};
+pub use order::{
+    Hold, HoldLine, HoldState, LineRequest, Order, OrderLine, OrderPage, OrderState, Private, PrivateBody,
+};
 pub use product::{Product, ProductSku};
 pub use token::{Claims, Power, Role, RoomScope};
 

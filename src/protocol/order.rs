@@ -59,14 +59,34 @@ pub enum OrderState {
     Refunded,
 }
 
+/// One line of an order: as it was held, and what was refunded of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLine {
+    pub sku: SkuId,
+    pub product: ProductId,
+    pub quantity: u32,
+    /// For one piece.
+    pub price: Money,
+    /// Pieces that were refunded; absent when none was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refunded: u32,
+}
+
+fn is_zero(pieces: &u32) -> bool {
+    *pieces == 0
+}
+
 /// A confirmed hold. Its id is the hold's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub id: OrderId,
     pub state: OrderState,
     pub merchant: MerchantId,
-    pub lines: Vec<HoldLine>,
+    pub lines: Vec<OrderLine>,
     pub total: Money,
+    /// What was refunded of the total; absent when nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refunded_total: Option<Money>,
     /// When it was confirmed.
     pub at: UnixMs,
     /// The buyer's `sub`: only for the merchant and admins.
@@ -75,6 +95,16 @@ pub struct Order {
     /// The payment's name at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<String>,
+}
+
+/// One page of orders, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderPage {
+    pub orders: Vec<Order>,
+    /// Where the next page begins: ask with it as `after`. Absent at the end of the list. A page that asks for one
+    /// state may have few orders or none and still not be the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<OrderId>,
 }
 
 /// A message to one person, numbered per person from 1: `{"you":{"n":17,"type":"hold.expired",...}}`.

@@ -3,7 +3,7 @@
 use crate::{
     id::{HoldId, OrderId, RoomId, SkuId},
     order::{Answered, HoldRequest, LedgerExport, Party, RefundLine},
-    protocol::{Fault, Hold, LineRequest, Order, Role, RoomScope},
+    protocol::{Fault, Hold, LineRequest, Order, OrderPage, OrderState, Role, RoomScope},
     room::Demand,
     session::{Payment, Person, Shop, shop::checked_key},
 };
@@ -89,8 +89,14 @@ impl Shop {
         Ok(self.desk.order(person.party(), order).await?)
     }
 
-    pub async fn orders(&self, person: &Person, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Fault> {
-        Ok(self.desk.orders(person.party(), after, limit.clamp(1, PAGE_MAX)).await?)
+    pub async fn orders(
+        &self,
+        person: &Person,
+        state: Option<OrderState>,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<OrderPage, Fault> {
+        Ok(self.desk.orders(person.party(), state, after, limit.clamp(1, PAGE_MAX)).await?)
     }
 
     pub async fn refund(

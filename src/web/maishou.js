@@ -177,9 +177,9 @@ export class Room extends EventTarget {
     return this.#command('extend', { hold });
   }
 
-  /** This person's orders, newest last. */
-  async orders({ after, limit = 50 } = {}) {
-    const query = new URLSearchParams({ limit, ...(after && { after }) });
+  /** This person's orders, the newest first; with `state` only those in it, of the next couple of thousand. */
+  async orders({ after, state, limit = 50 } = {}) {
+    const query = new URLSearchParams({ limit, ...(after && { after }), ...(state && { state }) });
     return (await this.request('GET', `/v1/orders?${query}`)).orders ?? [];
   }
 

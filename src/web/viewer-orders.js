@@ -37,7 +37,7 @@ export class Orders extends EventTarget {
     this.#changed();
   }
 
-  /** The list begins with the oldest. */
+  /** The list begins with the newest. */
   async #allOrders() {
     const orders = [];
     for (let page = 0; page < PAGES_MAX; page += 1) {
@@ -77,7 +77,8 @@ export class Orders extends EventTarget {
 
   #fold({ hold, order, at }) {
     if (hold) this.#keep({ at, ...hold });
-    if (order) this.#keep(order);
+    // What a merchant is told of other people's orders names the buyer.
+    if (order && !order.buyer) this.#keep(order);
   }
 
   /** An order is the end of its hold and has the same id; a late message about the hold changes nothing. */
@@ -137,6 +138,7 @@ export class Orders extends EventTarget {
         { className: 'row' },
         el('span', { className: `state ${entry.state}`, textContent: t(`state_${entry.state}`) }),
         el('span', { className: 'hint', textContent: timeOf(entry) }),
+        refundedInPart(entry),
         el('span', { className: 'price', textContent: money(entry.total) }),
         pay,
       ),
@@ -147,6 +149,11 @@ export class Orders extends EventTarget {
     this.#dialog.close();
     this.#openHold(hold);
   }
+}
+
+function refundedInPart({ state, refunded_total: refunded }) {
+  if (!refunded || state === 'refunded') return null;
+  return el('span', { className: 'hint', data: { test: 'order-refunded' }, textContent: `${t('state_refunded')} ${money(refunded)}` });
 }
 
 function timeOf({ at }) {

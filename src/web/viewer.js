@@ -138,9 +138,9 @@ function posterWords(room) {
   return video.videoWidth > 0 ? null : 'connecting';
 }
 
-function tellPrivate({ type }) {
+function tellPrivate({ type, order }) {
   const key = `notice_${type.split('.')[1]}`;
   const isNews = ['hold.expired', 'order.paid', 'order.refund_due', 'order.refunded'].includes(type);
-  // An open order sheet says it itself.
-  if (isNews && !part('sheet').open) showNotice(t(key));
+  // An open order sheet says it itself; what names its buyer is about somebody else's.
+  if (isNews && !order?.buyer && !part('sheet').open) showNotice(t(key));
 }

@@ -277,6 +277,7 @@ async fn a_query_that_cannot_be_read_is_refused() {
     for path in [
         "/v1/orders?limit=many".to_owned(),
         "/v1/orders?limit=-1".to_owned(),
+        "/v1/orders?state=lost".to_owned(),
         "/v1/orders?after=yesterday".to_owned(),
         "/v1/me/messages?after=-1".to_owned(),
         format!("/v1/skus/{CORAL}/ledger?after=x"),

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     chain::Chain,
+    cli::maishou,
     server::{Plan, Server},
     shop::Shop,
     tape::Tape,
@@ -83,6 +84,7 @@ async fn whatever_was_acknowledged_survives_kill_9_once_and_no_viewer_saw_what_i
             buyer.finds_everything_again(&server).await;
         }
         adds_up(&server, &shop, &buyers).await;
+        reconciles(&server).await;
     }
     assert!(said.len() >= rounds, "people talked");
     let (orders, cancelled) = buyers.iter().map(Buyer::outcomes).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -186,6 +188,13 @@ async fn talk(mut ws: Ws, name: String, acknowledged: Acknowledged) -> Vec<Said>
 fn is_taped(tape: &Tape, said: &Said) {
     let taped = tape.comments();
     assert_eq!(taped.get(&said.seq), Some(&said.text), "comment {} was acknowledged", said.seq);
+}
+
+/// Every counter in the file comes to what its entries, holds and steps come to.
+async fn reconciles(server: &Server) {
+    let config = server.data("server.toml");
+    let said = maishou(&["reconcile", "--config", config.to_str().expect("a readable path")], &[]).await;
+    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
 }
 
 /// Stock, orders and chain say the same, and nothing is sold twice.

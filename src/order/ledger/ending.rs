@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     clock::UnixMs,
-    id::HoldId,
+    id::{HoldId, Sub},
     order::{
         entry::EntryType,
         hold::{Placed, State, Step, View},
@@ -14,6 +14,12 @@ use crate::{
         tx::Entries,
     },
 };
+
+/// Money that was taken, and who says so.
+struct Taken<'a> {
+    payment: Option<Arc<str>>,
+    by: &'a Sub,
+}
 
 impl Ledger {
     /// Makes a hold an order.
@@ -34,20 +40,22 @@ impl Ledger {
             State::Paid | State::RefundDue | State::Refunded => Ok(Decided::again(view)),
             State::Held if money_taken || now < view.standing.expires_at => {
                 let entries = self.move_lines(&view.held, EntryType::Confirmed).expect("what is held can be sold");
-                Ok(self.place(view, State::Paid, entries, payment, now))
+                Ok(self.place(view, State::Paid, entries, Taken { payment, by: by.sub() }, now))
             }
-            State::Cancelled | State::Expired if money_taken => Ok(self.confirm_late(view, payment, now)),
+            State::Cancelled | State::Expired if money_taken => {
+                Ok(self.confirm_late(view, Taken { payment, by: by.sub() }, now))
+            }
             State::Held | State::Cancelled | State::Expired => Err(Refusal::HoldExpired),
         }
     }
 
-    fn confirm_late(&mut self, view: View, payment: Option<Arc<str>>, now: UnixMs) -> Decided<View> {
+    fn confirm_late(&mut self, view: View, taken: Taken<'_>, now: UnixMs) -> Decided<View> {
         let Some(mut entries) = self.move_lines(&view.held, EntryType::Held) else {
-            return self.place(view, State::RefundDue, Entries::new(), payment, now);
+            return self.place(view, State::RefundDue, Entries::new(), taken, now);
         };
         entries.extend(self.move_lines(&view.held, EntryType::Confirmed).expect("what is held can be sold"));
         self.count_lines(&view.held);
-        self.place(view, State::Paid, entries, payment, now)
+        self.place(view, State::Paid, entries, taken, now)
     }
 
     fn place(
@@ -55,15 +63,17 @@ impl Ledger {
         mut view: View,
         state: State,
         entries: Entries,
-        payment: Option<Arc<str>>,
+        taken: Taken<'_>,
         now: UnixMs,
     ) -> Decided<View> {
         if view.standing.state == State::Held {
             self.people.known(view.held.person).open -= 1;
         }
-        let extra = StepExtra::after(&view);
+        let tell = (state == State::RefundDue).then(|| taken.by.clone());
+        let extra = StepExtra { tell, ..StepExtra::after(&view) };
         let refunded = vec![0; view.held.lines.len()].into();
-        view.standing.placed = Some(Arc::new(Placed { tx: self.last + 1, at: now, payment, refunded }));
+        let placed = Placed { tx: self.last + 1, at: now, payment: taken.payment, refunded };
+        view.standing.placed = Some(Arc::new(placed));
         let step = if state == State::RefundDue { Step::RefundDue } else { Step::Paid };
         self.move_to(&mut view, state, now);
         let tx = self.step(step, &view, entries, now, extra);

@@ -38,7 +38,7 @@ use crate::{
         entry::EntryType,
         hold::{Held, Step, View},
         request::{Key, KeyId, Party},
-        tx::{Entries, HoldStep, OrderBefore, Tx, What},
+        tx::{Entries, HoldStep, Notice, OrderBefore, Tx, What},
     },
     protocol::HoldLine,
 };
@@ -177,6 +177,7 @@ impl Ledger {
                 of_all: std::mem::replace(&mut self.sales.of_all, no),
             }
         });
+        let notice = extra.tell.filter(|sub| *sub != view.held.sub).map(|sub| Box::new(self.notice(sub, no)));
         let what = What::Hold(HoldStep {
             step,
             held: view.held.clone(),
@@ -186,9 +187,19 @@ impl Ledger {
             n,
             message_before,
             order_before,
+            notice,
             reason: extra.reason,
         });
         self.tx(at, entries, extra.key, what)
+    }
+
+    fn notice(&mut self, sub: Sub, no: u64) -> Notice {
+        let known = self.people.number(&sub);
+        let no_of_person = known.unwrap_or_else(|| self.people.add(sub.clone()));
+        let person = self.people.known(no_of_person);
+        person.message_n += 1;
+        let message_before = std::mem::replace(&mut person.message_tx, no);
+        Notice { person: no_of_person, new_person: known.is_none(), n: person.message_n, message_before, sub }
     }
 
     /// Forgets up to `max` keys whose time is over, and holds that only waited for them. Returns those of holds.
@@ -238,6 +249,8 @@ struct StepExtra {
     counted_before: Box<[u32]>,
     key: Option<Key>,
     new_person: bool,
+    /// Who hears of it beside the buyer.
+    tell: Option<Sub>,
     reason: Option<Arc<str>>,
 }
 

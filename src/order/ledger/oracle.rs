@@ -4,7 +4,10 @@
 use crate::{
     clock::UnixMs,
     id::HoldId,
-    order::{hold::State, refusal::Refusal},
+    order::{
+        hold::{State, Step},
+        refusal::Refusal,
+    },
 };
 
 pub const DAY_MS: i64 = 24 * 3_600_000;
@@ -17,6 +20,8 @@ pub const LIMIT_PER_ORDER: u32 = 3;
 pub const OPEN_MAX: u32 = 3;
 pub const HOLD_MS: i64 = 300_000;
 pub const EXTEND_MS: i64 = 200_000;
+/// The number of the person who acts for merchants.
+pub const CLERK: usize = 100;
 
 #[derive(Clone, Debug)]
 pub struct OracleHold {
@@ -67,6 +72,8 @@ pub struct Oracle {
     pub holds: Vec<OracleHold>,
     pub adjusted: Vec<(usize, i64)>,
     pub keys: Vec<OracleKey>,
+    /// Every private message: to whom, about which hold's step.
+    pub told: Vec<(usize, usize, Step)>,
 }
 
 type Verdict = Result<OracleAnswer, Refusal>;
@@ -161,9 +168,14 @@ impl Oracle {
             restocked: vec![0; lines.len()],
         });
         let hold = self.holds.len() - 1;
+        self.tell(hold, Step::Held);
         let answer = OracleAnswer::Hold { hold, state: State::Held, expires_at, replayed: false };
         self.remember(who, key, body, &answer);
         Ok(answer)
+    }
+
+    pub fn tell(&mut self, hold: usize, step: Step) {
+        self.told.push((self.holds[hold].who, hold, step));
     }
 
     fn answer(&self, hold: usize, replayed: bool) -> Verdict {
@@ -184,6 +196,10 @@ impl Oracle {
             state == State::Held || lines.iter().all(|(sku, quantity)| self.counts(*sku)[0] >= u64::from(*quantity));
         self.holds[hold].stocked = enough;
         self.holds[hold].state = if enough { State::Paid } else { State::RefundDue };
+        self.tell(hold, if enough { Step::Paid } else { Step::RefundDue });
+        if !enough {
+            self.told.push((CLERK, hold, Step::RefundDue));
+        }
         self.answer(hold, false)
     }
 
@@ -194,6 +210,7 @@ impl Oracle {
             State::Expired => return Err(Refusal::HoldExpired),
             _ => return Err(Refusal::AlreadyConfirmed),
         }
+        self.tell(hold, Step::Cancelled);
         self.answer(hold, false)
     }
 
@@ -208,6 +225,7 @@ impl Oracle {
         let replayed = std::mem::replace(&mut it.extended, true);
         if !replayed {
             it.expires_at += EXTEND_MS;
+            self.tell(hold, Step::Extended);
         }
         self.answer(hold, replayed)
     }
@@ -251,6 +269,7 @@ impl Oracle {
             it.state = State::Refunded;
         }
         let (state, refunded) = (it.state, it.refunded.clone());
+        self.tell(hold, Step::Refunded);
         let answer = OracleAnswer::Refund { hold, state, refunded, replayed: false };
         self.remember(by, key, body, &answer);
         Ok(answer)

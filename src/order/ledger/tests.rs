@@ -3,7 +3,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
-    oracle::{self, DAY_MS, Oracle, OracleAnswer, SKUS},
+    oracle::{self, CLERK, DAY_MS, Oracle, OracleAnswer, SKUS},
     *,
 };
 use crate::{
@@ -13,11 +13,11 @@ use crate::{
         hold::State,
         refusal::Refusal,
         request::{AdjustAsk, HoldAsk, ProductTerms, RefundAsk, RefundLine, Seed, StockChange},
-        store::{Batch, Checkpoint, Reader, Sqlite, Store},
+        store::{Batch, Checkpoint, LedgerFile, Reader, Sqlite, Store},
         tests::Folder,
         verify::verify,
     },
-    protocol::{LineRequest, StockCount},
+    protocol::{LineRequest, PrivateBody, StockCount},
 };
 
 pub fn price() -> Money {
@@ -72,7 +72,7 @@ fn op() -> impl Strategy<Value = Op> {
         lines.dedup_by_key(|line| line.0);
         lines
     });
-    let hold = (0..4usize, 0..12u8, lines, any::<bool>(), prop::bool::weighted(0.95));
+    let hold = (0..BUYERS, 0..12u8, lines, any::<bool>(), prop::bool::weighted(0.95));
     prop_oneof![
         12 => hold.prop_map(|(who, key, lines, in_show, right_price)| Op::Hold { who, key, lines, in_show, right_price }),
         5 => (0..40usize, any::<bool>()).prop_map(|(hold, money_taken)| Op::Confirm { hold, money_taken }),
@@ -89,6 +89,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Crash),
     ]
 }
+
+/// People who buy in the models.
+const BUYERS: usize = 4;
 
 fn config() -> Config {
     Config {
@@ -120,9 +123,6 @@ fn merchant(product: usize) -> MerchantId {
 fn buyer(who: usize) -> Sub {
     format!("buyer-{who}").parse().unwrap()
 }
-
-/// The oracle's number of the person who acts for a merchant.
-const CLERK: usize = 100;
 
 fn clerk(product: usize) -> Party {
     Party::Merchant { sub: "clerk".parse().unwrap(), merchant: merchant(product) }
@@ -203,6 +203,8 @@ impl World {
         let found = sorted(self.ledger.checkpoint());
         assert!(expected.is_none_or(|expected| expected == found), "nothing is lost or made up");
         self.store = Some(store);
+        self.check_messages();
+        self.reconciles();
         self.define();
         assert!(self.pending.is_empty(), "what was opened is not opened again");
     }
@@ -332,8 +334,9 @@ impl World {
         assert_eq!(expired.as_ref().map(|decided| decided.answer.standing.expires_at), due);
         if let Some(decided) = expired {
             let id = decided.answer.held.id;
-            let hold = self.oracle.holds.iter_mut().find(|hold| hold.id == id).unwrap();
-            assert_eq!(std::mem::replace(&mut hold.state, State::Expired), State::Held);
+            let at = self.oracle.holds.iter().position(|hold| hold.id == id).unwrap();
+            assert_eq!(std::mem::replace(&mut self.oracle.holds[at].state, State::Expired), State::Held);
+            self.oracle.tell(at, Step::Expired);
             self.pending.extend(decided.tx);
         }
     }
@@ -382,6 +385,27 @@ impl World {
         assert_eq!(self.ledger.open_holds(), open);
     }
 
+    /// What is on disk agrees with itself, read while the store is open.
+    fn reconciles(&self) {
+        let report = LedgerFile::open(&self.folder.file()).unwrap().reconcile(20).unwrap();
+        assert!(report.agrees(), "{report}");
+    }
+
+    /// Everybody can read what she was told, numbered without gaps.
+    fn check_messages(&self) {
+        let mut reader = self.store.as_ref().unwrap().reader().unwrap();
+        for who in (0..BUYERS).chain([CLERK]) {
+            let sub = if who == CLERK { clerk(0).sub().clone() } else { buyer(who) };
+            let newest = self.ledger.newest_message(&sub);
+            let messages = reader.messages(&sub, newest, 0, usize::MAX, usize::MAX).unwrap();
+            assert!(messages.iter().map(|message| message.n).eq(1..=messages.len() as u64));
+            let found: Vec<_> = messages.iter().map(|message| about(&message.body)).collect();
+            let of_hold = |(_, hold, step): &(usize, usize, Step)| (self.oracle.holds[*hold].id, *step);
+            let expected: Vec<_> = self.oracle.told.iter().filter(|told| told.0 == who).map(of_hold).collect();
+            assert_eq!(found, expected, "{who}");
+        }
+    }
+
     /// The chains on disk are whole and add up to what is in memory.
     fn check_chains(&mut self) {
         self.commit();
@@ -391,6 +415,18 @@ impl World {
             let StockCount { available, held, sold, .. } = report.count;
             assert_eq!([available, held, sold], self.oracle.counts(index), "{sku}");
         }
+    }
+}
+
+fn about(body: &PrivateBody) -> (HoldId, Step) {
+    match body {
+        PrivateBody::HoldCreated { hold } => (hold.id, Step::Held),
+        PrivateBody::HoldExtended { hold } => (hold.id, Step::Extended),
+        PrivateBody::HoldCancelled { hold } => (hold.id, Step::Cancelled),
+        PrivateBody::HoldExpired { hold } => (hold.id, Step::Expired),
+        PrivateBody::OrderPaid { order } => (order.id, Step::Paid),
+        PrivateBody::OrderRefundDue { order } => (order.id, Step::RefundDue),
+        PrivateBody::OrderRefunded { order } => (order.id, Step::Refunded),
     }
 }
 
@@ -428,6 +464,8 @@ proptest! {
             world.run(op);
         }
         world.check_chains();
+        world.check_messages();
+        world.reconciles();
     }
 }
 

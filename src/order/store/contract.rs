@@ -10,7 +10,7 @@ use crate::{
         hold::{State, View},
         ledger::{Ledger, Restored, Restorer},
         request::{HoldAsk, Key, KeyId, Party, ProductTerms, Seed},
-        store::{Batch, Failure, OrdersOf, Reader, Store},
+        store::{Batch, Failure, OrdersAsk, OrdersOf, Reader, Store},
         tx::Tx,
     },
     protocol::{LineRequest, PrivateBody},
@@ -126,18 +126,23 @@ fn what_is_committed_can_be_read(reader: &mut dyn Reader, scribe: &Scribe, holds
 
     let ann: Sub = "ann".parse().unwrap();
     let newest = scribe.ledger.newest_order(&Party::Buyer(ann.clone()));
-    let orders = reader.orders(OrdersOf::Buyer, newest, None, 30).unwrap();
+    let ask = OrdersAsk { of: OrdersOf::Buyer, newest, after: None, state: None, limit: 30, look_max: 30 };
+    let orders = reader.orders(&ask).unwrap().views;
     let expected: Vec<_> = holds.iter().rev().filter(|view| view.held.sub == ann).take(30).collect();
     assert!(orders.iter().map(|view| view.held.id).eq(expected.iter().map(|view| view.held.id)));
-    let next = reader.orders(OrdersOf::Buyer, newest, Some(orders[29].held.id), 1).unwrap();
-    assert_eq!(next[0].held.id, holds[138].held.id);
+    let next = reader.orders(&OrdersAsk { after: Some(orders[29].held.id), limit: 1, ..ask }).unwrap();
+    assert_eq!((next.views[0].held.id, next.next), (holds[138].held.id, Some(holds[138].held.id)));
+    let none = reader.orders(&OrdersAsk { state: Some(State::Refunded), ..ask }).unwrap();
+    assert_eq!((none.views.len(), none.next), (0, Some(orders[29].held.id)), "it says where to look on");
+    let last = reader.orders(&OrdersAsk { state: Some(State::Refunded), look_max: 1_000, ..ask }).unwrap();
+    assert_eq!((last.views.len(), last.next), (0, None));
 
     let newest = scribe.ledger.newest_message(&ann);
-    let messages = reader.messages(newest, 190, 5, 100).unwrap();
+    let messages = reader.messages(&ann, newest, 190, 5, 100).unwrap();
     assert_eq!(messages.iter().map(|message| message.n).collect::<Vec<_>>(), [191, 192, 193, 194, 195]);
     assert!(matches!(&messages[0].body, PrivateBody::HoldCreated { hold } if hold.id == holds[190].held.id));
     assert!(matches!(&messages[1].body, PrivateBody::OrderPaid { order } if order.id == holds[190].held.id));
-    assert_eq!(reader.messages(newest, 0, 1_000, 7).unwrap()[0].n, 194, "only the last ones are kept");
+    assert_eq!(reader.messages(&ann, newest, 0, 1_000, 7).unwrap()[0].n, 194, "only the last ones are kept");
 
     let red = "red".parse().unwrap();
     let last = scribe.ledger.books().find(&red).unwrap().count.entry;

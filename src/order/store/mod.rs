@@ -9,13 +9,13 @@ mod sqlite;
 
 use std::sync::Arc;
 
-pub use self::sqlite::Sqlite;
+pub use self::sqlite::{Copied, LedgerFile, Sqlite};
 use crate::{
     clock::UnixMs,
     id::{HoldId, MerchantId, OrderId, ProductId, Sub},
     order::{
         entry::{Digest, EntryRecord},
-        hold::{Held, Standing, View},
+        hold::{Held, Standing, State, View},
         ledger::Known,
         request::Key,
         tx::{OpenedSku, Tx},
@@ -30,6 +30,10 @@ pub enum Failure {
     InUse { path: String },
     #[error("the ledger {path} has version {found}; this program knows versions up to {known}")]
     Newer { path: String, found: i64, known: i64 },
+    #[error("the ledger {path} has version {found}; a server of this version brings it to {known} when it opens it")]
+    Older { path: String, found: i64, known: i64 },
+    #[error("{path} is no ledger")]
+    NoLedger { path: String },
     #[error("the ledger {path} is damaged: {what}")]
     Damaged { path: String, what: String },
     #[error("SQLite {found} is too old; {needed} or newer is needed")]
@@ -184,17 +188,43 @@ pub enum OrdersOf {
     All,
 }
 
+/// Which orders are read: from transaction `newest` back, or on from the order `after`.
+#[derive(Debug, Clone, Copy)]
+pub struct OrdersAsk {
+    pub of: OrdersOf,
+    pub newest: u64,
+    pub after: Option<OrderId>,
+    /// Only those in this state.
+    pub state: Option<State>,
+    pub limit: usize,
+    /// At most so many are looked at.
+    pub look_max: usize,
+}
+
+/// Orders, the newest first.
+#[derive(Debug, Default)]
+pub struct OrdersFound {
+    pub views: Vec<View>,
+    /// The last that was looked at, when older ones follow it.
+    pub next: Option<OrderId>,
+}
+
 /// Reads what is committed. Lists start from a transaction or row that the ledger names and follow the links back.
 pub trait Reader: Send {
     fn hold(&mut self, id: HoldId) -> Result<Option<View>, Failure>;
 
-    /// Orders, the newest first: from transaction `newest` back, or on from the order `after`.
-    fn orders(&mut self, of: OrdersOf, newest: u64, after: Option<OrderId>, limit: usize)
-    -> Result<Vec<View>, Failure>;
+    fn orders(&mut self, ask: &OrdersAsk) -> Result<OrdersFound, Failure>;
 
-    /// Private messages numbered above `after`, in their order: the first `limit` of the last `kept`. `newest` is
-    /// the transaction of the newest.
-    fn messages(&mut self, newest: u64, after: u64, limit: usize, kept: usize) -> Result<Vec<Private>, Failure>;
+    /// Private messages to `sub` numbered above `after`, in their order: the first `limit` of the last `kept`.
+    /// `newest` is the transaction of the newest.
+    fn messages(
+        &mut self,
+        sub: &Sub,
+        newest: u64,
+        after: u64,
+        limit: usize,
+        kept: usize,
+    ) -> Result<Vec<Private>, Failure>;
 
     /// Entries numbered above `after` up to `last`, whose row is `row`.
     fn entries(&mut self, row: u64, last: u64, after: u64) -> Result<Vec<EntryRecord>, Failure>;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::shop::*;
 use crate::{
     clock::UnixMs,
+    id::HoldId,
     order::{
-        Config, Event, ProductTerms, Refusal, StockChange,
+        Config, Event, Party, ProductTerms, Refusal, StockChange,
         entry::{Digest, EntryType},
     },
     protocol::{HoldState, OrderState, PrivateBody},
@@ -110,11 +111,64 @@ async fn money_taken_late_gets_stock_or_a_refund_due() {
     let again = shop.desk.confirm(merchant("main"), later.id, None).await.unwrap();
     assert_eq!((again.value, again.replayed), (due.value, true));
     let told = shop.desk.messages(&sub("bob"), 2, 10).await.unwrap();
-    assert!(matches!(told[0].body, PrivateBody::OrderRefundDue { .. }));
+    assert!(matches!(&told[0].body, PrivateBody::OrderRefundDue { order } if order.buyer.is_none()));
     let back = shop.desk.refund(merchant("main"), later.id, "r".into(), None, true, "no stock".into()).await.unwrap();
     assert_eq!(back.value.state, OrderState::Refunded);
     assert_eq!(shop.count("red"), [0, 1, 1], "no stock moves for an order that had none");
     shop.check_chain("red").await;
+}
+
+/// Bob pays for what Eve has by then; `by` confirms it.
+async fn paid_in_vain(shop: &Shop, by: Party) -> HoldId {
+    let late = shop.hold("bob", "late", "red", 1).await.unwrap().value;
+    shop.desk.cancel(buyer("bob"), late.id).await.unwrap();
+    shop.hold("eve", "in time", "red", 1).await.unwrap();
+    let due = shop.desk.confirm(by, late.id, None).await.unwrap().value;
+    assert_eq!(due.state, OrderState::RefundDue);
+    late.id
+}
+
+#[tokio::test]
+async fn who_confirmed_hears_that_a_refund_is_due_also_after_a_restart() {
+    let folder = Folder::new();
+    let mut shop = Shop::open(&folder, Config::default());
+    shop.sells("scarf", None, &[("red", 1)]).await;
+    let order = paid_in_vain(&shop, merchant("main")).await;
+    let told = shop.desk.messages(&sub("clerk"), 0, 10).await.unwrap();
+    assert_eq!(told.iter().map(|message| message.n).collect::<Vec<_>>(), [1]);
+    let PrivateBody::OrderRefundDue { order: due } = &told[0].body else { panic!("{told:?}") };
+    assert_eq!((due.id, due.buyer.as_deref()), (order, Some("bob")));
+    let pushed = loop {
+        match shop.events.recv().await.unwrap() {
+            Event::Private { sub: to, told } if to == sub("clerk") => break told.message(),
+            _ => {}
+        }
+    };
+    assert_eq!(pushed, told[0]);
+    shop.desk.confirm(merchant("main"), order, None).await.unwrap();
+    assert_eq!(shop.desk.messages(&sub("clerk"), 0, 10).await.unwrap(), told, "once is enough");
+
+    let crashed = folder.as_after_a_crash();
+    let shop = Shop::open_at(&crashed, Config::default(), shop.clock.clone());
+    assert_eq!(shop.desk.messages(&sub("clerk"), 0, 10).await.unwrap(), told);
+    shop.sells("scarf", None, &[("red", 1), ("blue", 1)]).await;
+    let hold = shop.hold("clerk", "k", "blue", 1).await.unwrap().value;
+    let told = shop.desk.messages(&sub("clerk"), 0, 10).await.unwrap();
+    assert_eq!(told.iter().map(|message| message.n).collect::<Vec<_>>(), [1, 2], "one numbering for all she is told");
+    assert!(matches!(&told[1].body, PrivateBody::HoldCreated { hold: made } if made.id == hold.id));
+    let bob = shop.desk.messages(&sub("bob"), 0, 10).await.unwrap();
+    assert_eq!(bob.iter().map(|message| message.n).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn who_confirms_her_own_purchase_is_told_once() {
+    let folder = Folder::new();
+    let shop = Shop::open(&folder, Config::default());
+    shop.sells("scarf", None, &[("red", 1), ("blue", 1)]).await;
+    paid_in_vain(&shop, Party::Admin { sub: sub("bob") }).await;
+    shop.hold("bob", "next", "blue", 1).await.unwrap();
+    let told = shop.desk.messages(&sub("bob"), 0, 10).await.unwrap();
+    assert_eq!(told.iter().map(|message| message.n).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 mod buying;
 mod keys;
-mod shop;
+pub mod shop;
 mod stock;
 mod trouble;
 

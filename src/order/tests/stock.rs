@@ -6,7 +6,7 @@ use crate::{
     order::{
         Answered, Config, Event, Party, ProductTerms, Refusal, StockChange, entry::EntryType, request::RefundLine,
     },
-    protocol::OrderState,
+    protocol::{Order, OrderState},
 };
 
 #[tokio::test]
@@ -66,7 +66,17 @@ async fn a_refund_in_parts_gives_back_what_was_asked() {
     let part = refund("r1", Some(&[("red", 1)]), true).await.unwrap();
     assert_eq!((part.value.state, shop.count("red")), (OrderState::Paid, [3, 0, 2]));
     assert_eq!(refund("r2", Some(&[("red", 3)]), true).await.unwrap_err(), Refusal::RefundTooLarge);
+    let refunded = |order: &Order| order.lines.iter().map(|line| line.refunded).collect::<Vec<_>>();
+    assert_eq!((refunded(&part.value), part.value.refunded_total), (vec![1, 0], Some(yuan(100))));
     let rest = refund("r3", None, false).await.unwrap();
+    assert_eq!((refunded(&rest.value), rest.value.refunded_total), (vec![3, 1], Some(rest.value.total)));
+    let told = shop.desk.messages(&sub("ann"), 2, 10).await.unwrap();
+    let first = serde_json::to_value(&told[0]).unwrap();
+    assert_eq!(
+        (&first["order"]["lines"][0]["refunded"], &first["order"]["refunded_total"]["amount"]),
+        (&1.into(), &10_000.into())
+    );
+    assert_eq!(first["order"]["lines"][1].get("refunded"), None, "what was not refunded says nothing");
     assert_eq!((rest.value.state, shop.count("red")), (OrderState::Refunded, [3, 0, 2]));
     assert_eq!(refund("r4", None, true).await.unwrap_err(), Refusal::RefundTooLarge);
     assert_eq!(refund("r1", Some(&[("red", 1)]), true).await.unwrap(), Answered { replayed: true, ..part });
@@ -97,14 +107,14 @@ async fn lists_are_read_page_by_page() {
         let expected: Vec<_> = orders.iter().filter(|(who, _)| whose.is_none_or(|w| w == *who)).map(|o| o.1).collect();
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let page = shop.desk.orders(by.clone(), after, 7).await.unwrap();
+            let page = shop.desk.orders(by.clone(), None, after, 7).await.unwrap().orders;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             found.extend(page.iter().map(|order| order.id));
         }
         assert_eq!(found, expected);
     }
-    let foreign = shop.desk.orders(buyer("ann"), Some(orders.iter().find(|o| o.0 == "bob").unwrap().1), 7).await;
+    let foreign = shop.desk.orders(buyer("ann"), None, Some(orders.iter().find(|o| o.0 == "bob").unwrap().1), 7).await;
     assert_eq!(foreign.unwrap_err(), Refusal::UnknownOrder);
     let unknown = shop.desk.order(buyer("ann"), crate::id::HoldId::make()).await;
     assert_eq!(unknown.unwrap_err(), Refusal::UnknownOrder);
@@ -121,4 +131,42 @@ async fn lists_are_read_page_by_page() {
     }
     let messages = shop.desk.messages(&sub("ann"), 90, 4).await.unwrap();
     assert_eq!(messages.iter().map(|message| message.n).collect::<Vec<_>>(), [91, 92, 93, 94]);
+}
+
+#[tokio::test]
+async fn orders_of_one_state_are_found_however_many_stand_before_them() {
+    let folder = Folder::new();
+    let config = Config { orders_looked_at_max: 10, ..Config::default() };
+    let shop = Shop::open(&folder, config);
+    shop.sells("scarf", None, &[("red", 1_000)]).await;
+    let mut refunded = Vec::new();
+    for n in 0..60 {
+        let hold = shop.hold("ann", &format!("k{n}"), "red", 1).await.unwrap().value;
+        shop.desk.confirm(buyer("ann"), hold.id, None).await.unwrap();
+        if [3, 4, 40].contains(&n) {
+            shop.desk
+                .refund(merchant("main"), hold.id, "r".to_owned() + &n.to_string(), None, true, "x".into())
+                .await
+                .unwrap();
+            refunded.insert(0, hold.id);
+        }
+    }
+    for by in [buyer("ann"), merchant("main"), Party::Admin { sub: sub("root") }] {
+        for limit in [1, 2, 50] {
+            let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+            loop {
+                let page = shop.desk.orders(by.clone(), Some(OrderState::Refunded), after, limit).await.unwrap();
+                assert!(page.orders.len() <= limit && page.orders.iter().all(|o| o.state == OrderState::Refunded));
+                found.extend(page.orders.iter().map(|order| order.id));
+                (after, pages) = (page.next, pages + 1);
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, refunded);
+            assert!(pages >= 6, "ten orders are looked at in one answer: {pages} pages");
+        }
+    }
+    let none = shop.desk.orders(merchant("other"), Some(OrderState::Refunded), None, 9).await.unwrap();
+    assert_eq!((none.orders.len(), none.next), (0, None));
 }

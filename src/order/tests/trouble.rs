@@ -24,8 +24,8 @@ use crate::{
 async fn seen(shop: &Shop) -> (Vec<Order>, Vec<Order>, Vec<crate::protocol::Private>, Vec<Digest>) {
     let chain = shop.desk.ledger(&"red".parse().unwrap(), 0, 1_000).await.unwrap();
     (
-        shop.desk.orders(buyer("ann"), None, 100).await.unwrap(),
-        shop.desk.orders(merchant("main"), None, 100).await.unwrap(),
+        shop.desk.orders(buyer("ann"), None, None, 100).await.unwrap().orders,
+        shop.desk.orders(merchant("main"), None, None, 100).await.unwrap().orders,
         shop.desk.messages(&sub("ann"), 0, 100).await.unwrap(),
         chain.entries.iter().map(|entry| entry.hash).collect(),
     )

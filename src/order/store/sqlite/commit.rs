@@ -3,10 +3,13 @@
 use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
 
 use super::rows::{lines_text, pieces_text};
-use crate::order::{
-    hold::Step,
-    store::{Batch, Head, MARK_EVERY, Seal},
-    tx::{Entry, HoldStep, OpenedSku, Tx, What},
+use crate::{
+    id::Sub,
+    order::{
+        hold::Step,
+        store::{Batch, Head, MARK_EVERY, Seal},
+        tx::{Entry, HoldStep, Notice, OpenedSku, Tx, What},
+    },
 };
 
 /// What a commit executes, each looked up once.
@@ -17,6 +20,7 @@ struct Statements<'db> {
     insert_person: CachedStatement<'db>,
     insert_hold: CachedStatement<'db>,
     insert_step: CachedStatement<'db>,
+    insert_notice: CachedStatement<'db>,
     update_hold: CachedStatement<'db>,
     insert_entry: CachedStatement<'db>,
     insert_mark: CachedStatement<'db>,
@@ -40,6 +44,7 @@ impl<'db> Statements<'db> {
             insert_step: db.prepare_cached(
                 "INSERT INTO step VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?,
+            insert_notice: db.prepare_cached("INSERT INTO notice VALUES(?1, ?2, ?3, ?4)")?,
             update_hold: db.prepare_cached(
                 "UPDATE hold SET state = ?2, expires_at = ?3, order_tx = ?4, order_at = ?5, payment = ?6, \
                  refunded = ?7 WHERE tx = ?1",
@@ -105,7 +110,7 @@ impl<'db> Statements<'db> {
     fn insert_hold(&mut self, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()> {
         let held = &step.held;
         if step.new_person {
-            self.insert_person.execute(params![held.person as i64, held.sub.as_str()])?;
+            self.insert_person(held.person, &held.sub)?;
         }
         let inserted = self.insert_hold.execute(params![
             held.tx as i64,
@@ -129,6 +134,18 @@ impl<'db> Statements<'db> {
         only_one(inserted)
     }
 
+    fn insert_person(&mut self, no: u64, sub: &Sub) -> rusqlite::Result<()> {
+        self.insert_person.execute(params![no as i64, sub.as_str()]).map(drop)
+    }
+
+    fn insert_notice(&mut self, tx: u64, notice: &Notice) -> rusqlite::Result<()> {
+        if notice.new_person {
+            self.insert_person(notice.person, &notice.sub)?;
+        }
+        let values = [tx, notice.person, notice.n, notice.message_before];
+        self.insert_notice.execute(values.map(|value| value as i64)).map(drop)
+    }
+
     fn insert_step(&mut self, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()> {
         let refunded = step.standing.placed.as_ref().map(|placed| pieces_text(&placed.refunded));
         self.insert_step.execute(params![
@@ -147,6 +164,9 @@ impl<'db> Statements<'db> {
             pieces_text(&step.counted_before),
             refunded,
         ])?;
+        if let Some(notice) = &step.notice {
+            self.insert_notice(tx.no, notice)?;
+        }
         self.update_hold(step, refunded.as_deref())
     }
 

@@ -33,6 +33,7 @@ pub fn load(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusql
     load_earlier_holds(db, base, recent, &open, restore)?;
     load_holds(db, base, recent, restore)?;
     load_steps(db, base, recent, restore)?;
+    load_notices(db, base, restore)?;
     load_adjustments(db, restore)?;
     let (tx, at) = last(db)?;
     restore.last(tx, at);
@@ -58,26 +59,33 @@ fn load_skus(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Result<()>
         marks.entry(row.get(1)?).or_default().push(number(row, 0)?);
         Ok(())
     })?;
-    let query = "SELECT no, sku, product, merchant, stock, available, held, sold, entry, head_row, head_at, head_hash \
-                 FROM sku ORDER BY no";
-    each(db, query, |row| {
-        let (no, sku) = (row.get(0)?, parsed(row, 1)?);
-        let sku = OpenedSku { no, sku, product: parsed(row, 2)?, merchant: parsed(row, 3)? };
-        let head = Head {
-            sku_no: no,
-            stock: number(row, 4)?,
-            count: counts(row, 5)?,
-            row: number(row, 9)?,
-            at: time(row, 10)?,
-            hash: Digest(bytes(row, 11)?),
-        };
-        let marks = marks.remove(&no).unwrap_or_default();
+    each(db, SKUS, |row| {
+        let (sku, head) = sku(row)?;
+        let marks = marks.remove(&sku.no).unwrap_or_default();
         restore.sku(SkuRow { sku, head, marks });
         Ok(())
     })
 }
 
-fn counts(row: &Row<'_>, column: usize) -> rusqlite::Result<StockCount> {
+/// What [`sku`] reads.
+pub const SKUS: &str = "SELECT no, sku, product, merchant, stock, available, held, sold, entry, head_row, head_at, \
+                        head_hash FROM sku ORDER BY no";
+
+pub fn sku(row: &Row<'_>) -> rusqlite::Result<(OpenedSku, Head)> {
+    let (no, sku) = (row.get(0)?, parsed(row, 1)?);
+    let sku = OpenedSku { no, sku, product: parsed(row, 2)?, merchant: parsed(row, 3)? };
+    let head = Head {
+        sku_no: no,
+        stock: number(row, 4)?,
+        count: counts(row, 5)?,
+        row: number(row, 9)?,
+        at: time(row, 10)?,
+        hash: Digest(bytes(row, 11)?),
+    };
+    Ok((sku, head))
+}
+
+pub fn counts(row: &Row<'_>, column: usize) -> rusqlite::Result<StockCount> {
     Ok(StockCount {
         available: number(row, column)?,
         held: number(row, column + 1)?,
@@ -86,12 +94,12 @@ fn counts(row: &Row<'_>, column: usize) -> rusqlite::Result<StockCount> {
     })
 }
 
-fn holds_where(condition: &str) -> String {
+pub fn holds_where(condition: &str) -> String {
     let columns = rows::HOLD_COLUMNS;
     format!("SELECT {columns} FROM hold JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
 }
 
-fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
+pub fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
     Ok(HoldRow {
         held: rows::hold(row)?,
         standing: rows::standing(row)?,
@@ -161,6 +169,14 @@ fn load_steps(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Rest
     })
 }
 
+/// Messages after the checkpoint to others than buyers.
+fn load_notices(db: &Connection, base: u64, restore: &mut dyn Restore) -> rusqlite::Result<()> {
+    each(db, &format!("SELECT tx, person, n FROM notice WHERE tx > {base} ORDER BY tx"), |row| {
+        restore.message(number(row, 1)?, number(row, 0)?, number(row, 2)?);
+        Ok(())
+    })
+}
+
 fn load_adjustments(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Result<()> {
     let query = "SELECT at, key, key_body, available, held, sold, entry FROM adjustment ORDER BY tx";
     each(db, query, |row| {
@@ -170,7 +186,7 @@ fn load_adjustments(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Res
 }
 
 /// The first transaction of a table that is later than `at`, found by halving: times rise with transactions.
-fn first_after(db: &Connection, table: &str, column: &str, at: UnixMs) -> rusqlite::Result<u64> {
+pub fn first_after(db: &Connection, table: &str, column: &str, at: UnixMs) -> rusqlite::Result<u64> {
     let next = format!("SELECT tx, {column} FROM {table} WHERE tx >= ?1 ORDER BY tx LIMIT 1");
     let mut next = db.prepare(&next)?;
     let newest = format!("SELECT coalesce(max(tx), 0) FROM {table}");

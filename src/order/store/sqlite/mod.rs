@@ -1,8 +1,10 @@
 //! The ledger in one SQLite file, written by one connection.
 
+mod audit;
 mod checkpoint;
 mod commit;
 mod load;
+mod offline;
 mod read;
 mod rows;
 mod schema;
@@ -19,6 +21,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension};
 
+pub use self::offline::{Copied, LedgerFile};
 use self::{
     read::SqliteReader,
     wal::{Log, Mover},

@@ -7,11 +7,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use super::rows::{self, Unreadable, bytes, damaged, number, time};
 use crate::{
     clock::UnixMs,
-    id::{HoldId, OrderId},
+    id::{HoldId, Sub},
     order::{
         entry::{Digest, EntryRecord},
         hold::{Placed, Standing, State, Step, View},
-        store::{Failure, OrdersOf, Reader},
+        store::{Failure, OrdersAsk, OrdersFound, OrdersOf, Reader},
     },
     protocol::Private,
 };
@@ -75,8 +75,14 @@ impl SqliteReader {
         query.query_row([tx as i64], StepRow::read).optional()
     }
 
-    /// The message about transaction `tx`, and the transaction of the one before it.
-    fn message(&self, tx: u64) -> rusqlite::Result<Option<(Private, u64)>> {
+    /// The number of the notice of transaction `tx`, and the transaction of the message before it.
+    fn notice(&self, tx: u64) -> rusqlite::Result<Option<(u64, u64)>> {
+        let mut query = self.db.prepare_cached("SELECT n, message_before FROM notice WHERE tx = ?1")?;
+        query.query_row([tx as i64], |row| Ok((number(row, 0)?, number(row, 1)?))).optional()
+    }
+
+    /// The message to `sub` about transaction `tx`, and the transaction of the one before it.
+    fn message(&self, tx: u64, sub: &Sub) -> rusqlite::Result<Option<(Private, u64)>> {
         let made = self.hold_row(tx, |row| {
             let held = Arc::new(rows::hold(row)?);
             let (at, standing) = (held.made_at, Standing::new(&held));
@@ -88,12 +94,17 @@ impl SqliteReader {
         }
         let Some(step) = self.step(tx)? else { return Ok(None) };
         let Some(view) = self.hold_row(step.hold, view)? else { return Ok(None) };
-        let body = step.step.told(&step.then(view));
-        Ok(Some((Private { n: step.n, at: step.at, body }, step.message_before)))
+        let then = step.then(view);
+        if then.held.sub == *sub {
+            let body = step.step.told(&then);
+            return Ok(Some((Private { n: step.n, at: step.at, body }, step.message_before)));
+        }
+        let notice = self.notice(tx)?;
+        Ok(notice.map(|(n, before)| (Private { n, at: step.at, body: then.told_confirmer() }, before)))
     }
 }
 
-fn view(row: &Row<'_>) -> rusqlite::Result<View> {
+pub fn view(row: &Row<'_>) -> rusqlite::Result<View> {
     Ok(View { held: Arc::new(rows::hold(row)?), standing: rows::standing(row)? })
 }
 
@@ -162,32 +173,39 @@ impl Reader for SqliteReader {
         }
     }
 
-    fn orders(
-        &mut self,
-        of: OrdersOf,
-        newest: u64,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Result<Vec<View>, Failure> {
-        let mut tx = newest;
-        if let Some(after) = after {
+    fn orders(&mut self, ask: &OrdersAsk) -> Result<OrdersFound, Failure> {
+        let (mut tx, mut found) = (ask.newest, OrdersFound::default());
+        if let Some(after) = ask.after {
             let placed = self.hold(after)?.and_then(|view| view.standing.placed);
-            let Some(placed) = placed else { return Ok(Vec::new()) };
-            tx = self.step(placed.tx)?.map_or(0, |step| step.order_before(of));
+            let Some(placed) = placed else { return Ok(found) };
+            tx = self.step(placed.tx)?.map_or(0, |step| step.order_before(ask.of));
         }
-        let mut orders = Vec::new();
-        while tx != 0 && orders.len() < limit {
+        for _ in 0..ask.look_max {
+            if tx == 0 || found.views.len() == ask.limit {
+                break;
+            }
             let Some(step) = self.step(tx)? else { break };
-            orders.extend(self.hold_row(step.hold, view)?);
-            tx = step.order_before(of);
+            let Some(view) = self.hold_row(step.hold, view)? else { break };
+            tx = step.order_before(ask.of);
+            found.next = (tx != 0).then_some(view.held.id);
+            if ask.state.is_none_or(|state| state == view.standing.state) {
+                found.views.push(view);
+            }
         }
-        Ok(orders)
+        Ok(found)
     }
 
-    fn messages(&mut self, newest: u64, after: u64, limit: usize, kept: usize) -> Result<Vec<Private>, Failure> {
+    fn messages(
+        &mut self,
+        sub: &Sub,
+        newest: u64,
+        after: u64,
+        limit: usize,
+        kept: usize,
+    ) -> Result<Vec<Private>, Failure> {
         let (mut tx, mut messages) = (newest, Vec::new());
         while tx != 0 && messages.len() < kept {
-            let Some((message, before)) = self.message(tx)? else { break };
+            let Some((message, before)) = self.message(tx, sub)? else { break };
             if message.n <= after {
                 break;
             }
@@ -220,20 +238,24 @@ impl Reader for SqliteReader {
     }
 }
 
-/// An entry, as yet without the hash before it, and the row before it.
 fn entry(row: &Row<'_>) -> rusqlite::Result<(EntryRecord, u64)> {
-    let kind = row.get_ref(2)?.as_str()?.parse();
-    let holder = row.get_ref(5)?.as_blob_or_null()?.map(|_| bytes(row, 5)).transpose()?;
+    entry_at(row, 0)
+}
+
+/// An entry whose columns begin at `first`, as yet without the hash before it, and the row before it.
+pub fn entry_at(row: &Row<'_>, first: usize) -> rusqlite::Result<(EntryRecord, u64)> {
+    let kind = row.get_ref(first + 2)?.as_str()?.parse();
+    let holder = row.get_ref(first + 5)?.as_blob_or_null()?.map(|_| bytes(row, first + 5)).transpose()?;
     let entry = EntryRecord {
-        n: number(row, 0)?,
-        at: time(row, 1)?,
-        kind: kind.map_err(|()| damaged(2, Unreadable("no such type of entry")))?,
-        quantity: row.get(3)?,
-        tx: number(row, 4)?,
+        n: number(row, first)?,
+        at: time(row, first + 1)?,
+        kind: kind.map_err(|()| damaged(first + 2, Unreadable("no such type of entry")))?,
+        quantity: row.get(first + 3)?,
+        tx: number(row, first + 4)?,
         holder: holder.map(Digest),
-        reason: row.get(6)?,
+        reason: row.get(first + 6)?,
         prev: Digest::ZERO,
-        hash: Digest(bytes(row, 8)?),
+        hash: Digest(bytes(row, first + 8)?),
     };
-    Ok((entry, number(row, 7)?))
+    Ok((entry, number(row, first + 7)?))
 }

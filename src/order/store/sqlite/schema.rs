@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::order::store::Failure;
 
 /// What makes version 1, then what makes each next version of the one before.
-pub const STEPS: &[&str] = &["
+pub const STEPS: &[&str] = &[
+    "
     CREATE TABLE signing_key(no INTEGER PRIMARY KEY, seed BLOB NOT NULL);
 
     CREATE TABLE person(no INTEGER PRIMARY KEY, sub TEXT NOT NULL);
@@ -67,7 +68,13 @@ pub const STEPS: &[&str] = &["
         pieces INTEGER NOT NULL);
     CREATE TABLE checkpoint_sale(row INTEGER PRIMARY KEY, merchant TEXT NOT NULL, order_tx INTEGER NOT NULL);
     CREATE TABLE checkpoint_open(hold INTEGER PRIMARY KEY);
-"];
+",
+    "
+    -- The message about a step to somebody else than its buyer: who confirmed an order for which no stock was left.
+    CREATE TABLE notice(
+        tx INTEGER PRIMARY KEY, person INTEGER NOT NULL, n INTEGER NOT NULL, message_before INTEGER NOT NULL);
+",
+];
 
 /// Brings the file to the version that `steps` make: a new one at once, an older one after a copy of it was made beside
 /// it. A newer one is refused.
@@ -95,6 +102,17 @@ pub fn prepare(db: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), F
     change.commit()?;
     tracing::info!(path = name, from = found, to = known, "the ledger file was brought up to date");
     Ok(())
+}
+
+/// Refuses a file that is not of the version that [`STEPS`] make.
+pub fn require(db: &Connection, path: &Path) -> Result<(), Failure> {
+    let (known, path) = (STEPS.len() as i64, path.display().to_string());
+    match version(db)? {
+        0 => Err(Failure::NoLedger { path }),
+        found if found > known => Err(Failure::Newer { path, found, known }),
+        found if found < known => Err(Failure::Older { path, found, known }),
+        _ => Ok(()),
+    }
 }
 
 fn version(db: &Connection) -> Result<i64, Failure> {

@@ -1,0 +1,3 @@
+//! Commands that are more than a line of `main.rs`.
+
+pub mod ledger;
