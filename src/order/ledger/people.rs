@@ -57,10 +57,11 @@ impl People {
         self.by_sub.get_mut(sub).expect("who has a hold is known")
     }
 
-    /// A person from the store.
-    pub fn restore(&mut self, no: u64, sub: Sub) {
-        self.last_no = self.last_no.max(no);
-        self.by_sub.insert(sub, Person { no, ..Person::default() });
+    /// A person from the store. `false`: the number is not the next, or the name is another's.
+    pub fn restore(&mut self, no: u64, sub: Sub) -> bool {
+        let next = no == self.last_no + 1;
+        self.last_no = no;
+        next && self.by_sub.insert(sub, Person { no, ..Person::default() }).is_none()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Person> {
@@ -93,13 +94,16 @@ impl People {
         *counted = counted.saturating_add(pieces);
     }
 
-    pub fn give_back(&mut self, person: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) {
+    /// `false`: fewer were counted, as only a damaged file can say. Then none is counted any more.
+    pub fn give_back(&mut self, person: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) -> bool {
         let tab = (person, product, self.show(show));
-        let counted = self.pieces.get_mut(&tab).expect("what is given back was counted");
-        *counted = counted.checked_sub(pieces).expect("no more is given back than was counted");
-        if *counted == 0 {
+        let counted = self.pieces.get(&tab).copied().unwrap_or(0);
+        if counted > pieces {
+            self.pieces.insert(tab, counted - pieces);
+        } else {
             self.pieces.remove(&tab);
         }
+        counted >= pieces
     }
 
     fn show(&mut self, show: Option<&Arc<str>>) -> u32 {
