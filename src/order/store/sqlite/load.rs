@@ -27,7 +27,7 @@ pub fn load(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusql
     })?;
     load_skus(db, restore)?;
     check_chains(db)?;
-    let checkpoint = checkpoint::load(db)?.unwrap_or_default();
+    let checkpoint = checkpoint::load(db).map_err(|error| located("checkpoint", error))?.unwrap_or_default();
     check_checkpoint(db, &checkpoint)?;
     let (base, open) = (checkpoint.tx, checkpoint.open.clone());
     taken(restore.checkpoint(checkpoint))?;
@@ -58,7 +58,7 @@ pub fn each(
 }
 
 /// The error with the place where it was met. A failure of SQLite itself has none.
-fn located(place: &str, error: rusqlite::Error) -> rusqlite::Error {
+pub fn located(place: &str, error: rusqlite::Error) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(..) => error,
         rusqlite::Error::FromSqlConversionFailure(_, _, what) => rows::damaged(0, Damage(format!("{place}: {what}"))),
