@@ -170,21 +170,22 @@ async fn in_time<T>(part: &'static str, time: Duration, ends: impl Future<Output
     tokio::time::timeout(time, ends).await.map_err(|_| anyhow!("{part} did not end within {time:?}"))
 }
 
-/// Committed facts of the ledger: counts to every room that shelves the SKU, private messages to their persons.
+/// Committed facts of the ledger: counts to every room that shelves the SKU, private messages to their persons. Nothing
+/// here waits for a room or a person.
 async fn route_committed(shop: Shop, show_sold: bool, mut committed: mpsc::Receiver<order::Event>) {
     while let Some(event) = committed.recv().await {
         match event {
             order::Event::Stock { sku, count, hash } => {
                 let command = Command::Stock { sku: sku.clone(), count, hash };
-                shop.rooms.tell_shelves(&sku, &command).await;
+                shop.rooms.tell_shelves(&sku, &command);
             }
             order::Event::Adjusted { sku, delta, reason, entry } => {
                 let command = Command::Adjusted { sku: sku.clone(), delta, reason, entry };
-                shop.rooms.tell_shelves(&sku, &command).await;
+                shop.rooms.tell_shelves(&sku, &command);
             }
             order::Event::Sold { room: Some(room), sku, quantity, shown_as } if show_sold => {
                 if let Some(room) = shop.rooms.get(&room) {
-                    room.tell(Command::Sold { sku, quantity, buyer: shown_as }).await;
+                    room.tell(Command::Sold { sku, quantity, buyer: shown_as });
                 }
             }
             order::Event::Sold { .. } => {}
@@ -201,14 +202,14 @@ async fn route_media(shop: Shop, channels: Arc<Channels>, mut happened: mpsc::Re
             media::Event::Live { room, session, tracks } => {
                 live.insert(room.clone(), session);
                 let tracks = tracks.iter().map(|t| Track { kind: t.kind.into(), codec: t.codec.into() }).collect();
-                tell_media(&shop, &room, true, tracks).await;
+                tell_media(&shop, &room, true, tracks);
             }
             // The end of a session that was replaced says nothing about the one that runs; and while the next one is
             // still shaking hands, the room goes on as it is.
             media::Event::Ended { room, session } if live.get(&room) == Some(&session) => {
                 live.remove(&room);
                 if shop.media.publisher(&room).is_none_or(|publisher| publisher == session) {
-                    tell_media(&shop, &room, false, vec![]).await;
+                    tell_media(&shop, &room, false, vec![]);
                 }
             }
             media::Event::Ended { .. } => {}
@@ -219,16 +220,16 @@ async fn route_media(shop: Shop, channels: Arc<Channels>, mut happened: mpsc::Re
                 shop.presence.remove_media(session);
                 // One that never went live leaves nobody behind whom the room could wait for.
                 if publisher && !live.contains_key(&room) && shop.media.publisher(&room).is_none() {
-                    tell_media(&shop, &room, false, vec![]).await;
+                    tell_media(&shop, &room, false, vec![]);
                 }
             }
         }
     }
 }
 
-async fn tell_media(shop: &Shop, room: &RoomId, live: bool, tracks: Vec<Track>) {
+fn tell_media(shop: &Shop, room: &RoomId, live: bool, tracks: Vec<Track>) {
     match shop.rooms.get(room) {
-        Some(room) => room.tell(Command::Media { live, tracks }).await,
+        Some(room) => room.tell(Command::Media { live, tracks }),
         None => warn!(%room, "media of a room that is not here"),
     }
 }

@@ -76,6 +76,32 @@ async fn a_limit_counts_what_is_held_and_what_was_bought_together() {
     shop.stock_settles(&server, LAST, [PIECES - 2, 1, 1]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_sockets_of_one_person_do_not_pass_a_limit_of_two() {
+    const SOCKETS: usize = 50;
+    let plan = Plan::default().set("LIMITS__EXEMPT", r#"["127.0.0.0/8"]"#).set("LIMITS__HOLDS_PER_SECOND", "10000");
+    let server = plan.set("LIMITS__CONNECTIONS_PER_PERSON", "100").start().await;
+    let shop = Shop::open(&server, "many").await;
+    shelve_the_last_ten(&server, &shop).await;
+    let token = shop.viewer_token(&server, "greedy");
+    let start = Arc::new(Barrier::new(SOCKETS));
+    let mut sockets = JoinSet::new();
+    for number in 0..SOCKETS {
+        let (mut ws, start) = (server.ws(&shop.room).await, Arc::clone(&start));
+        ws.join(&token).await;
+        sockets.spawn(async move {
+            start.wait().await;
+            ws.command("hold", json!({ "sku": LAST, "quantity": 1, "key": format!("socket-{number}") })).await
+        });
+    }
+    let answers = sockets.join_all().await;
+    let codes: Vec<&str> = answers.iter().filter_map(|answer| answer["error"]["code"].as_str()).collect();
+    assert!(codes.iter().all(|code| *code == "limit_reached"), "{codes:?}");
+    assert_eq!((answers.len(), codes.len()), (SOCKETS, SOCKETS - LIMIT));
+    shop.stock_settles(&server, LAST, [PIECES - LIMIT as u64, LIMIT as u64, 0]).await;
+    assert_eq!(Chain::read(&server, LAST).await.number_of("held"), LIMIT);
+}
+
 async fn shelve_the_last_ten(server: &Server, shop: &Shop) {
     let admin = server.tokens.admin();
     let product = json!({

@@ -85,6 +85,11 @@ fn rooms(app: &App, page: &mut Page) {
         "Demand lines that a busy room left off its tape.",
         sum(|s| &s.demand_dropped),
     );
+    page.counter(
+        "maishou_notices_left_out_total",
+        "Adjustments and sales that a stuck room left out of its log.",
+        sum(|s| &s.notices_left_out),
+    );
     let viewers = rooms.iter().map(|r| r.audience().tally().viewers).sum::<u64>();
     page.gauge("maishou_viewers", "Persons in the audience, simulated ones not counted.", viewers as f64);
     let waiting = rooms.iter().map(|r| r.mailbox_len()).sum::<usize>();

@@ -23,13 +23,15 @@ pub(super) async fn healthz() -> Response {
 }
 
 /// 200 while the server may be given viewers: it is started, not draining, its ledger takes holds and its
-/// media workers run.
+/// media workers run. Otherwise `reasons` names what is not so.
 pub(super) async fn readyz(State(app): State<App>) -> Response {
-    let (serving, desk) = (app.ready.load(Ordering::Relaxed), app.shop.desk.ready());
-    let media = app.shop.media.is_running();
+    let (serving, trouble) = (app.ready.load(Ordering::Relaxed), app.shop.desk.trouble());
+    let (desk, media) = (trouble.is_none(), app.shop.media.is_running());
     let ready = serving && desk && media;
+    let reasons = [(!serving).then_some("draining"), trouble, (!media).then_some("media_ended")];
+    let reasons: Vec<&str> = reasons.into_iter().flatten().collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer(status, &json!({ "ready": ready, "serving": serving, "desk": desk, "media": media }))
+    answer(status, &json!({ "ready": ready, "serving": serving, "desk": desk, "media": media, "reasons": reasons }))
 }
 
 /// Rates per second between two looks at the counters.

@@ -241,8 +241,18 @@ impl Desk {
 
     /// Takes holds: neither shutting down, nor after a failed commit, nor with a disk that is nearly full.
     pub fn ready(&self) -> bool {
-        let low = self.shared.counters.disk_low.load(Relaxed);
-        !low && !self.shared.poison.is_poisoned() && !self.shared.mailbox.is_closed()
+        self.trouble().is_none()
+    }
+
+    /// Why it takes no holds, in a word for operators.
+    pub fn trouble(&self) -> Option<&'static str> {
+        if self.shared.poison.is_poisoned() {
+            Some("commit_failed")
+        } else if self.shared.mailbox.is_closed() {
+            Some("closing")
+        } else {
+            self.shared.counters.disk_low.load(Relaxed).then_some("disk_nearly_full")
+        }
     }
 
     /// Decides what was asked, commits it, and ends. Blocks until then. Other clones answer `busy` from now on.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Commands decided before the next look at the clock.
-const ROUND_MAX: usize = 256;
+pub const ROUND_MAX: usize = 256;
 /// Keys forgotten in a round.
 const FORGET_MAX: usize = 1_024;
 /// A hold expires at most this long after its time.

@@ -32,6 +32,12 @@ impl Readers {
         })
     }
 
+    /// Reads that wait for a reader.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
     /// Reads with the next free reader. Refused with `busy` when too many wait.
     pub async fn read<T: Send + 'static>(
         &self,

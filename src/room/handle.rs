@@ -19,6 +19,7 @@ use crate::{
     room::{
         Command, RoomFacts, Seat,
         audience::Audience,
+        notices::Notices,
         tape::line::{Demand, Line},
     },
 };
@@ -50,12 +51,15 @@ pub struct Stats {
     pub comments_left_out: AtomicU64,
     pub frames: AtomicU64,
     pub demand_dropped: AtomicU64,
+    /// Adjustments and sales that were told while too many waited, and are not in the log.
+    pub notices_left_out: AtomicU64,
 }
 
 #[derive(Clone)]
 pub struct Handle {
     pub(super) facts: Arc<RoomFacts>,
     pub(super) mailbox: mpsc::Sender<Request>,
+    pub(super) notices: Arc<Notices>,
     pub(super) ring: Arc<Ring>,
     pub(super) audience: Arc<Audience>,
     pub(super) brief: Arc<ArcSwap<Brief>>,
@@ -106,9 +110,20 @@ impl Handle {
         answer.await.map_err(|_| busy())?
     }
 
-    /// Tells the room a fact that nobody waits for, waiting for room in its mailbox.
-    pub async fn tell(&self, command: Command) {
-        let _ = self.mailbox.send(Request::Do { command, reply: None }).await;
+    /// Tells the room a fact that nobody waits for, and does not wait either. While the room is behind, counts, products
+    /// and the picture merge to the newest; adjustments and sales beyond a bound are left out, and counted.
+    pub fn tell(&self, command: Command) {
+        // A product's change keeps its place among the changes of the shelf, unless there are too many of those.
+        let command = match command {
+            Command::ProductChanged(_) => match self.mailbox.try_send(Request::Do { command, reply: None }) {
+                Err(mpsc::error::TrySendError::Full(Request::Do { command, .. })) => command,
+                _ => return,
+            },
+            other => other,
+        };
+        if !self.notices.post(command) {
+            self.stats.notices_left_out.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub async fn snapshot(&self) -> Result<Snapshot, Fault> {

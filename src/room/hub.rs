@@ -21,6 +21,7 @@ use crate::{
         Brief, Command, Config, Outside, Shown, Stats,
         audience::Audience,
         handle::{Request, busy},
+        notices::Notices,
         room::Room,
         state::State,
         tape::{Append, Error as TapeError, Receipt, Tape, line::Line},
@@ -45,6 +46,7 @@ pub(super) struct Hub {
     pub outside: Arc<Outside>,
     pub ring: Arc<Ring>,
     pub audience: Arc<Audience>,
+    pub notices: Arc<Notices>,
     pub brief: Arc<ArcSwap<Brief>>,
     pub stats: Arc<Stats>,
     /// Runs ahead of `shown` by the tick that is being logged.
@@ -124,6 +126,7 @@ impl Hub {
                         }
                     }
                 }
+                () = self.notices.arrived() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     flushing.extend(self.close_tick().await);
                     spoke = Instant::now();
@@ -132,6 +135,9 @@ impl Hub {
                     self.beat(spoke.elapsed() + TALLY_EVERY >= SILENCE_MAX, &mut spoke);
                     self.retry();
                 }
+            }
+            for notice in self.notices.take(BATCH_MAX) {
+                self.decide(notice, None);
             }
             if self.tick.is_urgent() {
                 flushing.extend(self.close_tick().await);

@@ -8,6 +8,7 @@ pub mod audience;
 pub mod catalogue;
 mod handle;
 mod hub;
+mod notices;
 mod registry;
 #[expect(clippy::module_inception, reason = "the core has the name of the thing")]
 pub mod room;

@@ -18,6 +18,7 @@ use crate::{
         audience::Audience,
         catalogue,
         hub::{self, Hub, Tick},
+        notices::Notices,
         room::Room,
         state::State,
         tape::{self, Tape, line::Line},
@@ -131,6 +132,7 @@ impl Rooms {
         let audience = Audience::starting_at(state.likes);
         let ring = Ring::new(inner.ring.clone(), epoch.clone(), state.seq, hub::snapshot_text(&state, &epoch, 0));
         let (mailbox, inbox) = mpsc::channel(inner.config.mailbox.max(1));
+        let notices = Arc::new(Notices::default());
         let (brief, stats) = (Arc::new(ArcSwap::from_pointee(Brief::default())), Arc::new(Stats::default()));
         hub::spawn(
             Hub {
@@ -140,6 +142,7 @@ impl Rooms {
                 outside: inner.outside.clone(),
                 ring: ring.clone(),
                 audience: audience.clone(),
+                notices: notices.clone(),
                 brief: brief.clone(),
                 stats: stats.clone(),
                 room: Room::new(state.clone(), inner.config.chat_per_second),
@@ -152,7 +155,7 @@ impl Rooms {
             },
             inbox,
         );
-        let handle = Handle { facts, mailbox, ring, audience, brief, stats };
+        let handle = Handle { facts, mailbox, notices, ring, audience, brief, stats };
         inner.open.insert(handle.facts.id.clone(), handle.clone());
         Ok(handle)
     }
@@ -172,18 +175,17 @@ impl Rooms {
         state.stock = counts.collect();
     }
 
-    /// Brings a fact about a SKU to every room that has it on its shelf.
-    pub async fn tell_shelves(&self, sku: &SkuId, command: &Command) {
-        let shelving: Vec<Handle> =
-            self.0.open.iter().filter(|r| r.brief.load().skus.contains(sku)).map(|r| r.value().clone()).collect();
-        for room in shelving {
-            room.tell(command.clone()).await;
+    /// Brings a fact about a SKU to every room that has it on its shelf, waiting for none.
+    pub fn tell_shelves(&self, sku: &SkuId, command: &Command) {
+        for room in self.0.open.iter().filter(|room| room.brief.load().skus.contains(sku)) {
+            room.tell(command.clone());
         }
     }
 
-    pub async fn product_changed(&self, product: &Product) {
+    /// Brings a product's new version to every room, waiting for none.
+    pub fn product_changed(&self, product: &Product) {
         for room in self.list() {
-            room.tell(Command::ProductChanged(Box::new(product.clone()))).await;
+            room.tell(Command::ProductChanged(Box::new(product.clone())));
         }
     }
 
@@ -198,4 +200,120 @@ impl Rooms {
 fn internal(error: impl std::fmt::Display) -> Fault {
     tracing::error!(%error, "a room could not be made");
     Fault::new(ErrorCode::Internal, "the room could not be kept")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::PathBuf,
+        sync::{Mutex, mpsc::sync_channel},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{clock::UnixMs, id::Money, protocol::ProductSku};
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(std::fs::remove_dir_all(&self.0));
+        }
+    }
+
+    fn scarf() -> Product {
+        Product {
+            id: "scarf".parse().unwrap(),
+            merchant: "main".parse().unwrap(),
+            title: "Scarf".to_owned(),
+            price: Money { amount: 1, currency: "CNY".parse().unwrap() },
+            image: None,
+            skus: vec![ProductSku { id: "red".parse().unwrap(), title: "Red".to_owned() }],
+            limit_per_user: None,
+            limit_per_order: None,
+        }
+    }
+
+    /// Two rooms with a scarf on their shelves; that called `stuck` stops in its tracks when it looks at the time of its
+    /// picture, until `end` is gone.
+    async fn two_rooms(folder: &Folder, looks: std::sync::mpsc::Receiver<()>) -> (Rooms, [Handle; 2]) {
+        let looks = Mutex::new(looks);
+        let outside = Outside {
+            media_time: Box::new(move |room| {
+                if room.as_str() == "stuck" {
+                    looks.lock().unwrap().recv().ok();
+                }
+                None
+            }),
+            stock: Box::new(|_| None),
+            shown: mpsc::channel(8).0,
+        };
+        let catalogue = Catalogue::open(&folder.0.join("catalogue.db")).unwrap();
+        let tape = Tape::start(tape::Config { path: folder.0.join("tape"), ..Default::default() }).unwrap();
+        let config = Config { mailbox: 8, ..Config::default() };
+        let rooms =
+            Rooms::open(config, ring::Config::default(), Clock::start(), tape, catalogue, outside).await.unwrap();
+        let mut handles = Vec::new();
+        for id in ["stuck", "free"] {
+            let facts = RoomFacts {
+                id: id.parse().unwrap(),
+                title: id.to_owned(),
+                anchor: "anchor".parse().unwrap(),
+                merchants: vec!["main".parse().unwrap()],
+                created_at: UnixMs(0),
+            };
+            let room = rooms.create(facts).await.unwrap();
+            room.act(Command::SetShelf(vec![scarf()])).await.unwrap();
+            handles.push(room);
+        }
+        (rooms, handles.try_into().unwrap_or_else(|_| panic!("two rooms")))
+    }
+
+    async fn shows(room: &Handle, last: u64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let red: SkuId = "red".parse().unwrap();
+        loop {
+            let shown = room.snapshot().await.ok().and_then(|snapshot| snapshot.stock.get(&red).map(|c| c.entry));
+            if shown == Some(last) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} shows {shown:?}", room.facts().id);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn a_room_that_is_stuck_holds_up_nobody_and_catches_up_with_the_newest() {
+        let folder = Folder(std::env::temp_dir().join(format!("maishou-rooms-{}", uuid::Uuid::now_v7())));
+        let (end, looks) = sync_channel(8);
+        // It sets its shelf with one look, and is stuck at the next.
+        end.send(()).unwrap();
+        let (rooms, [stuck, free]) = two_rooms(&folder, looks).await;
+        let red: SkuId = "red".parse().unwrap();
+        let tell = |entry: u64| {
+            let count = StockCount { available: entry, held: 0, sold: 0, entry };
+            rooms.tell_shelves(&red, &Command::Stock { sku: red.clone(), count, hash: entry.to_string() });
+            let reason = String::new();
+            rooms.tell_shelves(&red, &Command::Adjusted { sku: red.clone(), delta: 1, reason, entry });
+        };
+        const TOLD: u64 = 3_000;
+        for entry in 1..=TOLD {
+            tell(entry);
+            rooms.product_changed(&scarf());
+        }
+        shows(&free, TOLD).await;
+        let before = stuck.stats().events.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(before <= 1, "it is stuck: {before} events");
+
+        drop(end);
+        shows(&stuck, TOLD).await;
+        let events = |room: &Handle| room.stats().events.load(std::sync::atomic::Ordering::Relaxed);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while events(&stuck) <= TOLD {
+            assert!(Instant::now() < deadline, "every adjustment is told: {}", events(&stuck));
+            tokio::task::yield_now().await;
+        }
+        assert!(events(&stuck) < TOLD + 20, "counts were merged: {}", events(&stuck));
+        rooms.shutdown().await;
+    }
 }

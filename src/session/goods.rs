@@ -124,7 +124,7 @@ impl Shop {
         let counts = self.desk.define(terms_of(&product, opening)).await?;
         let kept = catalogue.put_product(product).await.map_err(internal)?;
         let product = kept.map_err(|_| Fault::not_found("product"))?;
-        self.rooms.product_changed(&product).await;
+        self.rooms.product_changed(&product);
         Ok(Stocked { product, stock: counts.into_iter().collect() })
     }
 

@@ -1,9 +1,11 @@
 //! `kill -9` in the middle of a sale: what was acknowledged is there, once, and nobody saw what is not on the tape.
 
 mod buyer;
+mod clerk;
 mod witness;
 
 use std::{
+    collections::BTreeMap,
     env,
     sync::{
         Arc,
@@ -12,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -25,18 +28,26 @@ use crate::support::{
     ws::Ws,
 };
 use buyer::Buyer;
+use clerk::Clerk;
 use witness::Witness;
 
 const ROOM: &str = "storm";
 const PLENTY: &str = "plenty";
 const SCARCE: &str = "scarce";
-/// A product's SKUs and their opening stock: one that lasts, one that sells out in the first rounds.
-const SKUS: [(&str, u64); 2] = [(PLENTY, 1_000_000), (SCARCE, 60)];
+/// Of this one a person may have only so many.
+const RARE: &str = "rare";
+const RARE_LIMIT: u64 = 3;
+/// SKUs and their opening stock: one that lasts, one that sells out in the first rounds, one with a limit.
+const SKUS: [(&str, u64); 3] = [(PLENTY, 1_000_000), (SCARCE, 60), (RARE, 1_000)];
 const BUYERS: usize = 4;
 const TALKERS: usize = 3;
 const WITNESSES: usize = 3;
-/// Acknowledged acts of a round before the plug is pulled: this many and up to as many again.
-const ACTS_MIN: usize = 150;
+/// Acknowledged acts of a round before the plug is pulled.
+const ACTS: std::ops::Range<usize> = 20..160;
+/// Each so many rounds the server is killed again while it takes up its ledger.
+const AGAIN_EVERY: usize = 4;
+/// Each so many rounds all that was ever acknowledged is looked at, not only what is new.
+const ALL_EVERY: usize = 10;
 const ROUND_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Acts that the server has acknowledged in this round.
@@ -64,29 +75,32 @@ struct Said {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_acknowledged_survives_kill_9_once_and_no_viewer_saw_what_is_not_on_the_tape() {
-    let rounds: usize = env::var("MAISHOU_TEST_CRASHES").map_or(5, |count| count.parse().expect("a number of rounds"));
+    let rounds: usize = env::var("MAISHOU_TEST_CRASHES").map_or(30, |count| count.parse().expect("a number of rounds"));
     let mut server = plan().start().await;
     let shop = open(&server).await;
     let mut buyers: Vec<Buyer> = (0..BUYERS).map(|number| Buyer::new(&server, &shop, number)).collect();
+    let mut clerk = Clerk::new(&server, &shop);
     let mut said: Vec<Said> = Vec::new();
 
     for round in 0..rounds {
-        let witnesses = storm(&mut server, &shop, round, &mut buyers, &mut said).await;
+        let witnesses = storm(&mut server, &shop, round, &mut buyers, &mut clerk, &mut said).await;
         let tape = Tape::read(&server, ROOM);
         said.iter().for_each(|comment| is_taped(&tape, comment));
         witnesses.iter().for_each(|witness| witness.agrees_with(&tape));
 
+        if round % AGAIN_EVERY == 1 {
+            server.kill_while_starting("ledger.db").await;
+        }
         server.restart().await;
-        for witness in &witnesses {
-            witness.was_told_true_counts(&server).await;
-        }
-        for buyer in &mut buyers {
-            buyer.finds_everything_again(&server).await;
-        }
-        adds_up(&server, &shop, &buyers).await;
+        let chains = chains(&server).await;
+        witnesses.iter().for_each(|witness| witness.was_told_true_counts(&chains));
+        let all = round % ALL_EVERY == ALL_EVERY - 1 || round + 1 == rounds;
+        join_all(buyers.iter_mut().map(|buyer| buyer.finds_everything_again(&server, all))).await;
+        clerk.finds_everything_again(&server, all).await;
+        adds_up(&server, &shop, &buyers, &clerk).await;
         reconciles(&server).await;
     }
-    assert!(said.len() >= rounds, "people talked");
+    assert!(said.len() >= rounds && clerk.refunds() >= rounds, "people talked, the clerk worked");
     let (orders, cancelled) = buyers.iter().map(Buyer::outcomes).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     assert!(orders >= rounds && cancelled >= rounds, "{orders} orders, {cancelled} cancelled");
 }
@@ -103,9 +117,12 @@ async fn open(server: &Server) -> Shop {
     let shop = Shop::open(server, ROOM).await;
     let admin = server.tokens.admin();
     let skus: Vec<Value> = SKUS.iter().map(|(id, stock)| json!({ "id": id, "title": id, "stock": stock })).collect();
-    let product = json!({ "title": "Umbrella 雨伞", "price": { "amount": 5, "currency": "CNY" }, "skus": skus });
+    let price = json!({ "amount": 5, "currency": "CNY" });
+    let product = json!({ "title": "Umbrella 雨伞", "price": price, "skus": skus[..2] });
     server.rest().put("/v1/products/umbrella").token(&admin).json(&product).send().await.ok();
-    let shelf = json!({ "products": ["umbrella", "scarf"] });
+    let limited = json!({ "title": "Fan 折扇", "price": price, "skus": skus[2..], "limit_per_user": RARE_LIMIT });
+    server.rest().put("/v1/products/fan").token(&admin).json(&limited).send().await.ok();
+    let shelf = json!({ "products": ["umbrella", "fan", "scarf"] });
     server.rest().put(&format!("/v1/rooms/{ROOM}/shelf")).token(&admin).json(&shelf).send().await.ok();
     shop.start_show(server).await;
     shop
@@ -117,6 +134,7 @@ async fn storm(
     shop: &Shop,
     round: usize,
     buyers: &mut Vec<Buyer>,
+    clerk: &mut Clerk,
     said: &mut Vec<Said>,
 ) -> Vec<Witness> {
     let acknowledged = Acknowledged::default();
@@ -132,17 +150,22 @@ async fn storm(
         let socket = joined(server, &buyer.token).await;
         buying.spawn(buyer.shop(server.rest(), socket, round, acknowledged.clone()));
     }
+    let clerks_work =
+        std::mem::replace(clerk, Clerk::new(server, shop)).work(server.rest(), round, acknowledged.clone());
+    let mut working = JoinSet::new();
+    working.spawn(clerks_work);
     let mut talking = JoinSet::new();
     for number in 0..TALKERS {
         let socket = joined(server, &shop.viewer_token(server, &format!("talker-{number}"))).await;
         talking.spawn(talk(socket, format!("{round}-{number}"), acknowledged.clone()));
     }
 
-    acknowledged.reach(ACTS_MIN + rand::random_range(0..ACTS_MIN)).await;
+    acknowledged.reach(rand::random_range(ACTS)).await;
     server.kill().await;
 
     hosting.join_all().await;
     buyers.extend(buying.join_all().await);
+    *clerk = working.join_all().await.remove(0);
     said.extend(talking.join_all().await.into_iter().flatten());
     witnessing.join_all().await
 }
@@ -197,14 +220,27 @@ async fn reconciles(server: &Server) {
     assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
 }
 
+/// Every chain, checked.
+async fn chains(server: &Server) -> BTreeMap<&'static str, Chain> {
+    let mut chains = BTreeMap::new();
+    for (sku, _) in SKUS {
+        chains.insert(sku, Chain::read(server, sku).await);
+    }
+    chains
+}
+
 /// Stock, orders and chain say the same, and nothing is sold twice.
-async fn adds_up(server: &Server, shop: &Shop, buyers: &[Buyer]) {
-    for (sku, opening) in SKUS {
-        let chain = Chain::read(server, sku).await;
-        assert_eq!(chain.stock, i64::try_from(opening).expect("small"), "{sku}");
+async fn adds_up(server: &Server, shop: &Shop, buyers: &[Buyer], clerk: &Clerk) {
+    for (sku, chain) in chains(server).await {
+        let opening = SKUS.iter().find(|(name, _)| *name == sku).expect("a SKU").1;
+        let adjusted = if sku == PLENTY { clerk.adjusted() } else { 0 };
+        let stock = opening.checked_add_signed(adjusted).expect("small");
+        assert_eq!(chain.stock, i64::try_from(stock).expect("small"), "{sku}");
         let pieces = |state: &str| buyers.iter().map(|buyer| buyer.pieces(sku, state)).sum::<u64>();
         let (held, sold) = (pieces("held"), pieces("confirmed"));
-        assert_eq!(chain.counts(), [opening - held - sold, held, sold], "{sku}");
+        assert_eq!(chain.counts(), [stock - held - sold, held, sold], "{sku}");
         shop.stock_settles(server, sku, chain.counts()).await;
     }
+    let rare = |buyer: &Buyer| buyer.pieces(RARE, "held") + buyer.pieces(RARE, "confirmed");
+    assert!(buyers.iter().all(|buyer| rare(buyer) <= RARE_LIMIT), "nobody passed the limit");
 }

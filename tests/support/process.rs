@@ -59,6 +59,12 @@ impl Process {
         read(&self.log).get(self.begins..).unwrap_or_default().to_owned()
     }
 
+    /// Whether it has a file of this name open now.
+    pub fn has_open(&self, name: &str) -> bool {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).into_iter().flatten().flatten();
+        open.filter_map(|file| fs::read_link(file.path()).ok()).any(|path| path.ends_with(name))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -2,7 +2,14 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::ExitStatus};
 
-use super::{process::Process, rest::Rest, scratch::Scratch, token::Tokens, ws::Ws};
+use super::{
+    process::Process,
+    rest::Rest,
+    scratch::Scratch,
+    token::Tokens,
+    wait::{DEADLINE, within},
+    ws::Ws,
+};
 
 /// How a server is to be started; `Plan::default()` is one with nothing changed.
 #[derive(Default)]
@@ -84,6 +91,13 @@ impl Server {
         self.running().pid()
     }
 
+    /// Overrides one key from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let key = format!("MAISHOU_{key}");
+        self.env.retain(|(known, _)| *known != key);
+        self.env.push((key, value.to_owned()));
+    }
+
     /// Asks it to drain and end (SIGTERM) and waits until it has.
     pub async fn stop(&mut self) -> ExitStatus {
         self.running().signal(libc::SIGTERM);
@@ -102,17 +116,41 @@ impl Server {
         self.run().await;
     }
 
-    /// Starts the process and waits for its one line on stdout that says where it serves.
-    async fn run(&mut self) {
+    /// Starts it again, and kills it as soon as it has opened `file` of its data, or serves.
+    pub async fn kill_while_starting(&mut self, file: &str) {
+        assert!(self.process.is_none(), "stop or kill the server first");
+        let process = self.process();
+        let what = format!("the server to open {file}");
+        within(&what, DEADLINE, async {
+            while !process.has_open(file) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        self.process = Some(process);
+        self.kill().await;
+    }
+
+    fn process(&self) -> Process {
         let config = self.folder.join("server.toml");
         let config = config.to_str().expect("a path in UTF-8");
         let mut env = vec![("MAISHOU_HTTP__LISTEN".to_owned(), self.http.to_string())];
         env.extend(self.env.iter().cloned());
-        let mut process = Process::start(&["serve", "--config", config], &env, self.folder.path(), self.log_path());
+        Process::start(&["serve", "--config", config], &env, self.folder.path(), self.log_path())
+    }
+
+    /// Starts the process and waits for its one line on stdout that says where it serves.
+    async fn run(&mut self) {
+        let mut process = self.process();
         let line = process.says("maishou serving ").await;
         self.process = Some(process);
         self.http = addresses(&line, "http=").remove(0);
         self.media = addresses(&line, "media=");
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.process.take().expect("the server runs").ended().await
     }
 
     fn running(&self) -> &Process {

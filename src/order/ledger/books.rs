@@ -9,12 +9,13 @@ use crate::{
     id::{MerchantId, ProductId, SEQ_MAX, SkuId},
     order::{
         entry::EntryType,
+        hold::Held,
         ledger::terms::Terms,
         refusal::Refusal,
         request::ProductTerms,
         tx::{Entry, OpenedSku},
     },
-    protocol::{LineRequest, StockCount},
+    protocol::{HoldLine, LineRequest, StockCount},
 };
 
 /// One SKU.
@@ -133,6 +134,38 @@ impl Books {
     pub fn of_product(&self, product: &ProductId) -> impl Iterator<Item = &Book> {
         let known = self.products.get(product);
         known.into_iter().flat_map(|(no, _)| &self.of_product[*no as usize]).map(|no| self.book(*no))
+    }
+
+    /// Whether a SKU from the store is the next by its number, of a name of its own, and of a product that no other
+    /// merchant has; and its counts add up.
+    pub fn takes(&self, new: &OpenedSku, stock: u64, count: StockCount) -> bool {
+        let StockCount { available, held, sold, entry } = count;
+        let sum = available.checked_add(held).and_then(|sum| sum.checked_add(sold));
+        new.no as usize == self.books.len()
+            && !self.by_sku.contains_key(&new.sku)
+            && self.products.get(&new.product).is_none_or(|(_, merchant)| *merchant == new.merchant)
+            && sum == Some(stock)
+            && stock.max(entry) < SEQ_MAX
+    }
+
+    /// Whether a product is known, and this merchant's.
+    pub fn is_product_of(&self, product: &ProductId, merchant: &MerchantId) -> bool {
+        self.products.get(product).is_some_and(|(_, owner)| owner == merchant)
+    }
+
+    /// Whether each line of a hold from the store is of a SKU that is known, of its product and merchant.
+    pub fn fit(&self, held: &Held) -> bool {
+        let fits = |line: &HoldLine| {
+            let product = self.products.get(&line.product).filter(|(_, merchant)| *merchant == held.merchant);
+            let book = self.find(&line.sku);
+            product.zip(book).is_some_and(|((product_no, _), book)| book.product_no == *product_no)
+        };
+        held.lines.iter().all(fits)
+    }
+
+    /// Every SKU, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &Book> {
+        self.books.iter()
     }
 
     /// Adds a SKU with its counts: a new one, or one from the store. They come in the order of their numbers.

@@ -48,6 +48,16 @@ impl Keys {
         self.by_age.push_back((at, key.id));
     }
 
+    /// As [`Keys::remember`], of a key older than all others. `false`: a younger one is the same, and stays.
+    pub fn remember_older(&mut self, key: Key, known: Known, at: UnixMs) -> bool {
+        if self.known.contains_key(&key.id) {
+            return false;
+        }
+        self.known.insert(key.id, (key.body, known));
+        self.by_age.push_front((at, key.id));
+        true
+    }
+
     /// Forgets one key accepted at or before `until`.
     pub fn forget_one(&mut self, until: UnixMs) -> Option<(KeyId, Known)> {
         self.by_age.front().filter(|(at, _)| *at <= until)?;

@@ -158,7 +158,10 @@ impl Ledger {
     fn give_back_lines(&mut self, held: &Held) {
         for line in held.lines.iter() {
             let product = self.books.product(&line.product, &held.merchant);
-            self.people.give_back(held.person, product, held.show.as_ref(), line.quantity);
+            let counted = self.people.give_back(held.person, product, held.show.as_ref(), line.quantity);
+            if !counted {
+                tracing::error!(hold = %held.id, "more is given back than counted against a limit");
+            }
         }
     }
 
@@ -221,7 +224,11 @@ impl Ledger {
     /// Takes in a closed hold that was read from the store at `read_at`, so that a command can change it.
     pub fn invite(&mut self, view: View, read_at: UnixMs, now: UnixMs) {
         let now = self.tick(now);
-        self.holds.invite(view, read_at, now);
+        if self.books.fit(&view.held) && self.people.number(&view.held.sub) == Some(view.held.person) {
+            self.holds.invite(view, read_at, now);
+        } else {
+            tracing::error!(hold = %view.held.id, "the store has a hold of what nobody sells");
+        }
     }
 
     /// Keys of holds that are remembered.

@@ -87,6 +87,11 @@ impl People {
         no
     }
 
+    /// A person from the store. `false`: the number is not the next, or the name is another's.
+    pub fn restore(&mut self, no: u64, sub: Sub) -> bool {
+        no == self.len() + 1 && self.number(&sub).is_none() && self.add(sub) == no
+    }
+
     /// Everybody, by number.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Person)> {
         (1..).zip(self.parts.iter().flatten())
@@ -124,15 +129,17 @@ impl People {
         }
     }
 
-    pub fn give_back(&mut self, no: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) {
+    /// `false`: fewer were counted, as only a damaged file can say. Then none is counted any more.
+    pub fn give_back(&mut self, no: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) -> bool {
         let show = self.show(show);
         let tabs = &mut self.known(no).tabs;
-        let at = tabs.iter().position(|tab| tab.is(product, show)).expect("what is given back was counted");
-        let tab = &mut tabs[at];
-        tab.pieces = tab.pieces.checked_sub(pieces).expect("no more is given back than was counted");
-        if tab.pieces == 0 {
+        let Some(at) = tabs.iter().position(|tab| tab.is(product, show)) else { return pieces == 0 };
+        let counted = tabs[at].pieces;
+        tabs[at].pieces = counted.saturating_sub(pieces);
+        if counted <= pieces {
             tabs.swap_remove(at);
         }
+        counted >= pieces
     }
 
     /// The one text of a show's name that all its holds share.

@@ -12,6 +12,7 @@ use crate::{
         request::{RefundAsk, RefundLine},
         tx::Entries,
     },
+    protocol::HoldLine,
 };
 
 impl Ledger {
@@ -29,8 +30,21 @@ impl Ledger {
         }
         self.check_room_for_key()?;
         let pieces = pieces_of(&view, ask.lines.as_deref())?;
+        self.check_sold(&view, &pieces)?;
         let entries = self.take_back(&view, &pieces, ask.restock);
         Ok(self.make_refund(ask, view, &pieces, entries, now))
+    }
+
+    /// What is refunded was sold. It was, unless the file was changed by others.
+    fn check_sold(&self, view: &View, pieces: &[u32]) -> Result<(), Refusal> {
+        let short = |(line, pieces): (&HoldLine, &u32)| {
+            self.books.find(&line.sku).is_none_or(|book| book.count.sold < u64::from(*pieces))
+        };
+        if view.standing.state != State::RefundDue && view.held.lines.iter().zip(pieces).any(short) {
+            tracing::error!(order = %view.held.id, "more is to be refunded than was sold");
+            return Err(Refusal::Failed);
+        }
+        Ok(())
     }
 
     /// The entries of a refund. Pieces that do not come back stay sold; an order that never got stock moves none.
@@ -44,7 +58,9 @@ impl Ledger {
             let back = if restock { i64::from(*pieces) } else { 0 };
             entries.push(self.books.enter(no, EntryType::Refunded, back).expect("what is sold can come back"));
             let product = self.books.product(&line.product, &view.held.merchant);
-            self.people.give_back(view.held.person, product, view.held.show.as_ref(), *pieces);
+            if !self.people.give_back(view.held.person, product, view.held.show.as_ref(), *pieces) {
+                tracing::error!(order = %view.held.id, "more is given back than counted against a limit");
+            }
         }
         entries
     }

@@ -1,5 +1,7 @@
 //! Taking a ledger up again from what its store has kept, and making checkpoints of it.
 
+use std::collections::HashMap;
+
 use crate::{
     clock::UnixMs,
     id::Sub,
@@ -8,8 +10,9 @@ use crate::{
         hold::{Held, State, View},
         ledger::{Known, Ledger},
         request::Key,
-        store::{Checkpoint, HoldRow, PersonThen, PiecesThen, Restore, SkuRow},
+        store::{Checkpoint, Damage, HoldRow, MARK_EVERY, PersonThen, PiecesThen, Restore, SkuRow},
     },
+    protocol::HoldLine,
 };
 
 impl Ledger {
@@ -48,6 +51,8 @@ impl Ledger {
 /// A ledger that is being taken up.
 pub struct Restorer {
     ledger: Ledger,
+    /// Persons by their number; the first is number 1.
+    subs: Vec<Sub>,
     keys: Vec<(UnixMs, Key, Known)>,
     skus: Vec<SkuRow>,
     recent: UnixMs,
@@ -67,16 +72,60 @@ impl Restorer {
     /// Keys accepted at or before `recent` are forgotten.
     pub fn new(config: Config, recent: UnixMs) -> Self {
         let ledger = Ledger::new(config);
-        Self { ledger, keys: Vec::new(), skus: Vec::new(), recent, checkpoint_tx: 0 }
+        Self { ledger, subs: Vec::new(), keys: Vec::new(), skus: Vec::new(), recent, checkpoint_tx: 0 }
     }
 
     pub fn finish(mut self) -> Restored {
-        self.keys.sort_by_key(|(at, _, _)| *at);
-        for (at, key, known) in self.keys {
-            self.ledger.keys.remember(key, known, at);
-        }
         let tail = self.ledger.last - self.checkpoint_tx;
+        // A key can come twice when keys are remembered for longer than before: the younger one counts.
+        self.keys.sort_by_key(|(at, _, _)| *at);
+        for (at, key, known) in self.keys.into_iter().rev() {
+            let hold = if let Known::Hold(id) = known { Some(id) } else { None };
+            if let (false, Some(hold)) = (self.ledger.keys.remember_older(key, known, at), hold) {
+                self.ledger.holds.forget(&hold, self.ledger.now);
+            }
+        }
         Restored { ledger: self.ledger, skus: self.skus, tail }
+    }
+
+    /// What open holds hold is what is held, and counts against their buyers' limits.
+    fn check_held(&self) -> Result<(), Damage> {
+        let Ledger { books, people, holds, .. } = &self.ledger;
+        let mut held = vec![0u64; books.iter().count()];
+        let mut counted: HashMap<_, u64> = HashMap::new();
+        for view in holds.all_open() {
+            for line in view.held.lines.iter() {
+                let Some(book) = books.find(&line.sku) else { continue };
+                let quantity = u64::from(line.quantity);
+                held[book.no as usize] += quantity;
+                *counted.entry((view.held.person, book.product_no, view.held.show.as_deref())).or_default() += quantity;
+            }
+        }
+        if let Some((book, held)) = books.iter().zip(&held).find(|(book, held)| book.count.held != **held) {
+            let (sku, counted) = (&book.sku, book.count.held);
+            return Err(Damage(format!("sku {}: {sku} has {counted} held, its open holds have {held}", book.no)));
+        }
+        let short = |((person, product, show), pieces): &(&(u64, u32, Option<&str>), &u64)| {
+            u64::from(people.pieces(*person, *product, *show)) < **pieces
+        };
+        match counted.iter().find(short) {
+            None => Ok(()),
+            Some(((person, ..), _)) => {
+                Err(Damage(format!("person {person}: more is held than counts against the limits")))
+            }
+        }
+    }
+
+    fn sub(&self, person: u64) -> Result<&Sub, Damage> {
+        let at = usize::try_from(person).ok().and_then(|no| no.checked_sub(1));
+        at.and_then(|at| self.subs.get(at)).ok_or_else(|| Damage(format!("person {person} is missing")))
+    }
+
+    fn check_hold(&self, held: &Held) -> Result<(), Damage> {
+        if self.sub(held.person)? != &held.sub {
+            return Err(Damage("its buyer is another".to_owned()));
+        }
+        if self.ledger.books.fit(held) { Ok(()) } else { Err(Damage("its lines are not on sale".to_owned())) }
     }
 
     fn placed(&mut self, view: &View) {
@@ -90,23 +139,27 @@ impl Restorer {
     }
 
     /// Counts what changed from `before` to `now` in a hold's lines.
-    fn count(&mut self, held: &Held, before: &[u32], now: &[u32]) {
+    fn count(&mut self, held: &Held, before: &[u32], now: &[u32]) -> Result<(), Damage> {
         for (line, (before, now)) in held.lines.iter().zip(before.iter().zip(now)) {
             let product = self.ledger.books.product(&line.product, &held.merchant);
-            let (person, show) = (held.person, held.show.as_ref());
+            let (person, show, people) = (held.person, held.show.as_ref(), &mut self.ledger.people);
             if now > before {
-                self.ledger.people.count(person, product, show, now - before);
-            } else if now < before {
-                self.ledger.people.give_back(person, product, show, before - now);
+                people.count(person, product, show, now - before);
+            } else if now < before && !people.give_back(person, product, show, before - now) {
+                return Err(Damage("more is given back than counted against a limit".to_owned()));
             }
         }
+        Ok(())
     }
 
     /// Into memory goes what is open or recent.
-    fn keep(&mut self, view: View, key: Key) {
+    fn keep(&mut self, view: View, key: Key) -> Result<(), Damage> {
         let open = view.standing.state == State::Held;
         let (id, made_at) = (view.held.id, view.held.made_at);
         let recent = made_at > self.recent;
+        if self.ledger.holds.get(&id).is_some() {
+            return Err(Damage(format!("hold {id} is there twice")));
+        }
         if open {
             self.ledger.people.known(view.held.person).open += 1;
         }
@@ -116,61 +169,91 @@ impl Restorer {
         if open || recent {
             self.ledger.holds.add(view, recent);
         }
+        Ok(())
     }
 }
 
 impl Restore for Restorer {
-    fn person(&mut self, no: u64, sub: Sub) {
-        assert_eq!(no, self.ledger.people.len() + 1, "persons are numbered without gaps");
-        self.ledger.people.add(sub);
+    fn person(&mut self, no: u64, sub: Sub) -> Result<(), Damage> {
+        self.subs.push(sub.clone());
+        let fits = self.ledger.people.restore(no, sub);
+        if fits { Ok(()) } else { Err(Damage("one before is missing, or has the same name".to_owned())) }
     }
 
-    fn sku(&mut self, row: SkuRow) {
-        self.ledger.books.add(&row.sku, row.head.stock, row.head.count);
+    fn sku(&mut self, row: SkuRow) -> Result<(), Damage> {
+        let (stock, count) = (row.head.stock, row.head.count);
+        if !self.ledger.books.takes(&row.sku, stock, count) {
+            let sku = &row.sku.sku;
+            return Err(Damage(format!("{sku} is out of place, or does not add up: {count:?} of {stock}")));
+        }
+        if row.marks.len() as u64 != count.entry / MARK_EVERY || !row.marks.is_sorted() {
+            return Err(Damage(format!("{} has {} marks for {} entries", row.sku.sku, row.marks.len(), count.entry)));
+        }
+        self.ledger.books.add(&row.sku, stock, count);
         self.skus.push(row);
+        Ok(())
     }
 
-    fn checkpoint(&mut self, checkpoint: Checkpoint) {
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), Damage> {
         self.checkpoint_tx = checkpoint.tx;
+        if let Some((no, _)) = (1..).zip(&checkpoint.people).find(|(no, then)| then.no != *no) {
+            return Err(Damage(format!("the checkpoint does not know person {no}")));
+        }
+        let places = checkpoint.people.iter().map(|then| then.message_tx.max(then.order_tx));
+        let places = places.chain(checkpoint.sales.iter().map(|(_, tx)| *tx)).chain(checkpoint.open.iter().copied());
+        if let Some(later) = places.max().filter(|tx| *tx > checkpoint.tx) {
+            return Err(Damage(format!("the checkpoint is of transaction {}, and names {later}", checkpoint.tx)));
+        }
         for then in checkpoint.people {
-            self.message(then.no, then.message_tx, then.message_n);
-            if let Some(person) = self.ledger.people.get_mut(then.no) {
-                person.order_tx = then.order_tx;
-            }
+            self.message(then.no, then.message_tx, then.message_n)?;
+            self.ledger.people.known(then.no).order_tx = then.order_tx;
         }
         for then in checkpoint.pieces {
+            self.sub(then.person)?;
+            if !self.ledger.books.is_product_of(&then.product, &then.merchant) {
+                return Err(Damage(format!("the checkpoint counts pieces of {}, which nobody sells", then.product)));
+            }
             let product = self.ledger.books.product(&then.product, &then.merchant);
             self.ledger.people.count(then.person, product, then.show.as_ref(), then.pieces);
         }
         let sales = &mut self.ledger.sales;
         sales.of_all = checkpoint.sales.iter().map(|(_, tx)| *tx).max().unwrap_or(0);
         sales.of_merchant = checkpoint.sales.into_iter().collect();
+        Ok(())
     }
 
-    fn earlier_hold(&mut self, row: HoldRow) {
-        self.keep(View { held: row.held.into(), standing: row.standing }, row.key);
+    fn earlier_hold(&mut self, row: HoldRow) -> Result<(), Damage> {
+        self.check_hold(&row.held)?;
+        self.keep(View { held: row.held.into(), standing: row.standing }, row.key)
     }
 
-    fn changed_hold(&mut self, row: HoldRow, counted: &[u32]) {
+    fn changed_hold(&mut self, row: HoldRow, counted: &[u32]) -> Result<(), Damage> {
+        self.check_hold(&row.held)?;
         let view = View { held: row.held.into(), standing: row.standing };
+        let possible = |(line, counted): (&HoldLine, &u32)| *counted <= line.quantity;
+        if counted.len() != view.held.lines.len() || !view.held.lines.iter().zip(counted).all(possible) {
+            return Err(Damage(format!("the counted pieces of hold {} are not those of its lines", view.held.tx)));
+        }
         self.placed(&view);
-        self.count(&view.held, counted, &view.standing.counted(&view.held));
+        self.count(&view.held, counted, &view.standing.counted(&view.held))
     }
 
-    fn hold(&mut self, row: HoldRow) {
-        self.message(row.held.person, row.held.tx, row.n);
+    fn hold(&mut self, row: HoldRow) -> Result<(), Damage> {
+        self.check_hold(&row.held)?;
+        self.message(row.held.person, row.held.tx, row.n)?;
         let view = View { held: row.held.into(), standing: row.standing };
         self.placed(&view);
         let none = vec![0; view.held.lines.len()];
-        self.count(&view.held, &none, &view.standing.counted(&view.held));
-        self.keep(view, row.key);
+        self.count(&view.held, &none, &view.standing.counted(&view.held))?;
+        self.keep(view, row.key)
     }
 
-    fn message(&mut self, person: u64, tx: u64, n: u64) {
-        let Some(person) = self.ledger.people.get_mut(person) else { return };
+    fn message(&mut self, person: u64, tx: u64, n: u64) -> Result<(), Damage> {
+        let person = self.ledger.people.get_mut(person).ok_or_else(|| Damage(format!("person {person} is missing")))?;
         if tx > person.message_tx {
             (person.message_tx, person.message_n) = (tx, n);
         }
+        Ok(())
     }
 
     fn key(&mut self, key: Key, known: Known, at: UnixMs) {
@@ -179,8 +262,11 @@ impl Restore for Restorer {
         }
     }
 
-    fn last(&mut self, tx: u64, at: UnixMs) {
-        self.ledger.last = tx;
-        self.ledger.now = at;
+    fn last(&mut self, tx: u64, at: UnixMs) -> Result<(), Damage> {
+        (self.ledger.last, self.ledger.now) = (tx, at);
+        if tx < self.checkpoint_tx {
+            return Err(Damage(format!("the checkpoint is of transaction {}, the last is {tx}", self.checkpoint_tx)));
+        }
+        self.check_held()
     }
 }

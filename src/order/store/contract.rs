@@ -17,18 +17,19 @@ use crate::{
 };
 
 /// A ledger over a store.
-struct Scribe {
-    ledger: Ledger,
-    chains: Chains,
-    now: UnixMs,
+pub(super) struct Scribe {
+    pub ledger: Ledger,
+    pub chains: Chains,
+    pub now: UnixMs,
 }
 
 impl Scribe {
-    fn take_up(store: &mut dyn Store) -> Self {
+    pub fn take_up(store: &mut dyn Store) -> Result<Self, Failure> {
+        let now = UnixMs(1_700_000_000_000).max(store.newest()?);
         let mut restorer = Restorer::new(Config::default(), UnixMs(0));
-        store.load(UnixMs(0), &mut restorer).unwrap();
+        store.load(UnixMs(0), &mut restorer)?;
         let Restored { ledger, skus, .. } = restorer.finish();
-        Self { ledger, chains: Chains::restore(&skus), now: UnixMs(1_700_000_000_000) }
+        Ok(Self { ledger, chains: Chains::restore(&skus), now })
     }
 
     fn define(&mut self) -> Tx {
@@ -65,7 +66,7 @@ impl Scribe {
         self.ledger.confirm(&by, id, Some("pay".into()), self.now).unwrap().tx.unwrap()
     }
 
-    fn commit(&mut self, store: &mut dyn Store, txs: &[Tx]) -> Result<(), Failure> {
+    pub fn commit(&mut self, store: &mut dyn Store, txs: &[Tx]) -> Result<(), Failure> {
         let mut seals = Vec::new();
         self.chains.seal(txs, &mut seals);
         let heads: Vec<_> = self.chains.take_grown().into_iter().map(|grown| grown.head).collect();
@@ -78,7 +79,7 @@ pub fn keeps_to_the_contract(mut open: impl FnMut() -> Box<dyn Store>) {
     let mut store = open();
     assert_eq!(store.newest().unwrap(), UnixMs(0));
     let seed = store.signing_seed().unwrap();
-    let mut scribe = Scribe::take_up(store.as_mut());
+    let mut scribe = Scribe::take_up(store.as_mut()).unwrap();
 
     let mut txs = vec![scribe.define()];
     let mut holds = Vec::new();
@@ -104,7 +105,7 @@ pub fn keeps_to_the_contract(mut open: impl FnMut() -> Box<dyn Store>) {
     drop(store);
     let mut store = open();
     assert_eq!(store.signing_seed().unwrap(), seed);
-    assert_eq!(ledger_facts(&Scribe::take_up(store.as_mut()).ledger), before);
+    assert_eq!(ledger_facts(&Scribe::take_up(store.as_mut()).unwrap().ledger), before);
 }
 
 fn ledger_facts(ledger: &Ledger) -> impl PartialEq + std::fmt::Debug + use<> {

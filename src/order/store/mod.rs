@@ -47,6 +47,11 @@ pub enum Failure {
     Other(String),
 }
 
+/// What was kept and cannot be: where, and what is wrong there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Damage(pub String);
+
 /// An entry's place in its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
@@ -135,22 +140,26 @@ pub struct PiecesThen {
 
 /// Takes in what a store has kept: persons first, then SKUs by number, then a checkpoint, then what came after it in
 /// the order of transactions. Without a checkpoint everything came after it.
+///
+/// A file can have been changed by others, or its disk be failing: what does not fit what was taken in before is refused.
 pub trait Restore {
-    fn person(&mut self, no: u64, sub: Sub);
-    fn sku(&mut self, row: SkuRow);
-    fn checkpoint(&mut self, checkpoint: Checkpoint);
+    /// Persons are numbered from 1 without gaps.
+    fn person(&mut self, no: u64, sub: Sub) -> Result<(), Damage>;
+    /// SKUs are numbered from 0 without gaps.
+    fn sku(&mut self, row: SkuRow) -> Result<(), Damage>;
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), Damage>;
     /// A hold made before the checkpoint that was open then or is recent: already counted.
-    fn earlier_hold(&mut self, row: HoldRow);
+    fn earlier_hold(&mut self, row: HoldRow) -> Result<(), Damage>;
     /// A hold made before the checkpoint that changed after it, as it stands now; `counted` are the pieces of each line
     /// that counted against limits at the checkpoint.
-    fn changed_hold(&mut self, row: HoldRow, counted: &[u32]);
-    fn hold(&mut self, row: HoldRow);
+    fn changed_hold(&mut self, row: HoldRow, counted: &[u32]) -> Result<(), Damage>;
+    fn hold(&mut self, row: HoldRow) -> Result<(), Damage>;
     /// A private message to a person, about transaction `tx`.
-    fn message(&mut self, person: u64, tx: u64, n: u64);
+    fn message(&mut self, person: u64, tx: u64, n: u64) -> Result<(), Damage>;
     /// A key that is not a hold's.
     fn key(&mut self, key: Key, known: Known, at: UnixMs);
-    /// The last transaction and its time.
-    fn last(&mut self, tx: u64, at: UnixMs);
+    /// The last transaction and its time. Refused when all that was taken in does not fit together.
+    fn last(&mut self, tx: u64, at: UnixMs) -> Result<(), Damage>;
 }
 
 /// A ledger's durable half. It is used by one thread.

@@ -7,10 +7,13 @@ use std::{
 
 use tokio::sync::mpsc::channel;
 
-use super::shop::*;
+use super::{
+    gate::{Gated, until},
+    shop::*,
+};
 use crate::{
     clock::Clock,
-    order::{Config, Desk, Refusal},
+    order::{Config, Desk, Refusal, StockChange, owner::ROUND_MAX},
     protocol::OrderState,
 };
 
@@ -95,6 +98,63 @@ async fn a_retry_waits_for_its_first_that_is_being_committed() {
     drop(resume);
     let (first, retry) = (first.await.unwrap().unwrap(), retry.await.unwrap().unwrap());
     assert_eq!((retry.value, first.replayed, retry.replayed), (first.value, false, true));
+}
+
+#[tokio::test]
+async fn a_retry_is_not_told_sold_out_while_its_first_may_still_win() {
+    let folder = Folder::new();
+    let config = Config { batch_max: 1, ..Config::default() };
+    let shop = Gated::open(&folder, config, &[("red", 1), ("blue", 1)]).await;
+    shop.hold_up_the_owner("blue").await;
+    let hold = |who: &str, key: &str, sku: &str| {
+        let (desk, request) = (shop.desk.clone(), request(who, key, &[(sku, 1)]));
+        tokio::spawn(async move { desk.hold(request).await })
+    };
+    // In the mailbox: who takes the last piece and as many others as are decided at once with her; then one more piece,
+    // and ann. She asks while there is one.
+    let last = hold("bob", "k", "red");
+    shop.until_waiting(1).await;
+    let others: Vec<_> = (1..ROUND_MAX).map(|n| hold("bob", &format!("none-{n}"), "none")).collect();
+    shop.until_waiting(ROUND_MAX).await;
+    let (desk, red) = (shop.desk.clone(), "red".parse().unwrap());
+    let more = tokio::spawn(async move {
+        desk.adjust(merchant("main"), &red, "a".into(), StockChange::Delta(1), String::new()).await
+    });
+    shop.until_waiting(ROUND_MAX + 1).await;
+    let first = hold("ann", "k", "red");
+    shop.until_waiting(ROUND_MAX + 2).await;
+
+    // One commit goes through: the first of them are decided, and the owner waits again.
+    shop.word.send(()).unwrap();
+    until(|| shop.desk.stats().open_holds == 1).await;
+    shop.until_waiting(2).await;
+    assert_eq!(hold("eve", "k", "red").await.unwrap().unwrap_err(), sold_out("red", 0));
+    let retry = hold("ann", "k", "red");
+    shop.until_waiting(3).await;
+
+    drop(shop.word);
+    let (first, retry) = (first.await.unwrap().unwrap(), retry.await.unwrap().unwrap());
+    assert_eq!((&retry.value, first.replayed, retry.replayed), (&first.value, false, true));
+    assert!(last.await.unwrap().is_ok() && more.await.unwrap().is_ok());
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap_err(), Refusal::UnknownSku);
+    }
+}
+
+#[tokio::test]
+async fn a_winners_key_is_known_after_a_restart_of_a_sold_out_shop() {
+    let folder = Folder::new();
+    let shop = Shop::open(&folder, Config::default());
+    shop.sells("scarf", None, &[("red", 1)]).await;
+    let won = shop.hold("ann", "k", "red", 1).await.unwrap().value;
+    let crashed = folder.as_after_a_crash();
+    let shop = Shop::open_at(&crashed, Config::default(), shop.clock.clone());
+    shop.sells("scarf", None, &[("red", 1)]).await;
+    assert_eq!(shop.hold("bob", "k", "red", 1).await.unwrap_err(), sold_out("red", 0));
+    assert_eq!(shop.desk.stats().holds.sold_out_fast, 1, "told without the owner");
+    let again = shop.hold("ann", "k", "red", 1).await.unwrap();
+    assert_eq!((again.value, again.replayed), (won, true));
+    assert_eq!(shop.hold("ann", "other", "red", 1).await.unwrap_err(), sold_out("red", 0));
 }
 
 #[tokio::test]

@@ -32,6 +32,10 @@ impl Folder {
         Self(path)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub fn file(&self) -> PathBuf {
         self.0.join("ledger.db")
     }
@@ -39,7 +43,9 @@ impl Folder {
     /// The files as they are at this moment, as a crash would leave them.
     pub fn as_after_a_crash(&self) -> Self {
         let copy = Self::new();
-        for name in ["ledger.db", "ledger.db-wal"] {
+        // A ledger that was closed has no log beside it.
+        let names = ["ledger.db", "ledger.db-wal"];
+        for name in names.into_iter().filter(|name| self.0.join(name).exists()) {
             fs::copy(self.0.join(name), copy.0.join(name)).unwrap();
         }
         copy

@@ -13,12 +13,12 @@ pub fn load(db: &Connection) -> rusqlite::Result<Option<Checkpoint>> {
         return Ok(None);
     };
     let mut found = Checkpoint { tx, ..Checkpoint::default() };
-    each(db, "SELECT person, n, message_tx, order_tx FROM checkpoint_person", |row| {
+    each(db, "checkpoint_person", "SELECT person, n, message_tx, order_tx FROM checkpoint_person", |row| {
         let (no, message_n) = (number(row, 0)?, number(row, 1)?);
         found.people.push(PersonThen { no, message_n, message_tx: number(row, 2)?, order_tx: number(row, 3)? });
         Ok(())
     })?;
-    each(db, "SELECT person, product, merchant, show, pieces FROM checkpoint_pieces", |row| {
+    each(db, "checkpoint_pieces", "SELECT person, product, merchant, show, pieces FROM checkpoint_pieces", |row| {
         found.pieces.push(PiecesThen {
             person: number(row, 0)?,
             product: parsed(row, 1)?,
@@ -28,11 +28,11 @@ pub fn load(db: &Connection) -> rusqlite::Result<Option<Checkpoint>> {
         });
         Ok(())
     })?;
-    each(db, "SELECT merchant, order_tx FROM checkpoint_sale", |row| {
+    each(db, "checkpoint_sale", "SELECT merchant, order_tx FROM checkpoint_sale", |row| {
         found.sales.push((parsed(row, 0)?, number(row, 1)?));
         Ok(())
     })?;
-    each(db, "SELECT hold FROM checkpoint_open", |row| {
+    each(db, "checkpoint_open", "SELECT hold FROM checkpoint_open", |row| {
         found.open.push(number(row, 0)?);
         Ok(())
     })?;

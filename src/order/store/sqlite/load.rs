@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use super::{
     checkpoint,
-    rows::{self, bytes, number, parsed, time},
+    rows::{self, Unreadable, bytes, number, parsed, time},
 };
 use crate::{
     clock::UnixMs,
@@ -15,55 +15,116 @@ use crate::{
         entry::Digest,
         hold::{State, Step},
         ledger::Known,
-        store::{Head, HoldRow, Restore, SkuRow},
+        store::{Checkpoint, Damage, Head, HoldRow, Restore, SkuRow},
         tx::OpenedSku,
     },
     protocol::StockCount,
 };
 
 pub fn load(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
-    each(db, "SELECT no, sub FROM person ORDER BY no", |row| {
-        restore.person(number(row, 0)?, parsed(row, 1)?);
-        Ok(())
+    each(db, "person", "SELECT no, sub FROM person ORDER BY no", |row| {
+        taken(restore.person(number(row, 0)?, parsed(row, 1)?))
     })?;
     load_skus(db, restore)?;
-    let checkpoint = checkpoint::load(db)?.unwrap_or_default();
+    check_chains(db)?;
+    let checkpoint = checkpoint::load(db).map_err(|error| located("checkpoint", error))?.unwrap_or_default();
+    check_checkpoint(db, &checkpoint)?;
     let (base, open) = (checkpoint.tx, checkpoint.open.clone());
-    restore.checkpoint(checkpoint);
+    taken(restore.checkpoint(checkpoint))?;
     load_earlier_holds(db, base, recent, &open, restore)?;
     load_holds(db, base, recent, restore)?;
     load_steps(db, base, recent, restore)?;
     load_notices(db, base, restore)?;
     load_adjustments(db, restore)?;
     let (tx, at) = last(db)?;
-    restore.last(tx, at);
-    Ok(())
+    taken(restore.last(tx, at))
 }
 
+/// Takes every row of a query. What cannot be taken is named by `table` and the row's first column.
 pub fn each(
     db: &Connection,
+    table: &str,
     query: &str,
     mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut query = db.prepare(query)?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
-        take(row)?;
+        take(row).map_err(|error| {
+            let place = row.get::<_, i64>(0).map_or_else(|_| table.to_owned(), |no| format!("{table} {no}"));
+            located(&place, error)
+        })?;
     }
     Ok(())
 }
 
+/// The error with the place where it was met. A failure of SQLite itself has none.
+pub fn located(place: &str, error: rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(..) => error,
+        rusqlite::Error::FromSqlConversionFailure(_, _, what) => rows::damaged(0, Damage(format!("{place}: {what}"))),
+        rusqlite::Error::QueryReturnedNoRows => rows::damaged(0, Damage(format!("{place} is missing"))),
+        other => rows::damaged(0, Damage(format!("{place}: {other}"))),
+    }
+}
+
+fn taken(taken: Result<(), Damage>) -> rusqlite::Result<()> {
+    taken.map_err(|damage| rows::damaged(0, damage))
+}
+
+/// The hold made by transaction `tx`, which another row names.
+fn named_hold<T>(
+    one: &mut Statement<'_>,
+    tx: u64,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    one.query_row([tx as i64], read).map_err(|error| located(&format!("hold {tx}"), error))
+}
+
+/// Each chain ends with the entry that its SKU names, and no entry comes after the last of all chains.
+fn check_chains(db: &Connection) -> rusqlite::Result<()> {
+    let wrong = [
+        (
+            "sku",
+            "SELECT no FROM sku LEFT JOIN entry ON row = head_row WHERE entry.sku IS NOT no OR n IS NOT sku.entry \
+          OR hash IS NOT head_hash OR at IS NOT head_at LIMIT 1",
+        ),
+        (
+            "mark",
+            "SELECT mark.row FROM mark LEFT JOIN entry ON entry.row = mark.row \
+          WHERE entry.sku IS NOT mark.sku OR n % 128 IS NOT 0 LIMIT 1",
+        ),
+        ("entry", "SELECT row FROM entry WHERE row > (SELECT coalesce(max(head_row), 0) FROM sku) LIMIT 1"),
+    ];
+    for (table, query) in wrong {
+        each(db, table, query, |_| Err(rows::damaged(0, Unreadable("it is not where its chain ends or is marked"))))?;
+    }
+    Ok(())
+}
+
+/// The newest message of a checkpoint is about the last step before it.
+fn check_checkpoint(db: &Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+    let newest = "SELECT max(coalesce((SELECT max(tx) FROM hold WHERE tx <= ?1), 0), \
+                  coalesce((SELECT max(tx) FROM step WHERE tx <= ?1), 0))";
+    let newest = db.query_row(newest, [checkpoint.tx as i64], |row| number(row, 0))?;
+    let told = checkpoint.people.iter().map(|then| then.message_tx).max().unwrap_or(0);
+    if told == newest {
+        return Ok(());
+    }
+    let what = format!("the checkpoint of transaction {} ends with {told}, not {newest}", checkpoint.tx);
+    Err(rows::damaged(0, Damage(what)))
+}
+
 fn load_skus(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Result<()> {
     let mut marks: HashMap<u32, Vec<u64>> = HashMap::new();
-    each(db, "SELECT row, sku FROM mark ORDER BY row", |row| {
+    each(db, "mark", "SELECT row, sku FROM mark ORDER BY row", |row| {
         marks.entry(row.get(1)?).or_default().push(number(row, 0)?);
         Ok(())
     })?;
-    each(db, SKUS, |row| {
+    each(db, "sku", SKUS, |row| {
         let (sku, head) = sku(row)?;
         let marks = marks.remove(&sku.no).unwrap_or_default();
-        restore.sku(SkuRow { sku, head, marks });
-        Ok(())
+        taken(restore.sku(SkuRow { sku, head, marks }))
     })
 }
 
@@ -96,16 +157,13 @@ pub fn counts(row: &Row<'_>, column: usize) -> rusqlite::Result<StockCount> {
 
 pub fn holds_where(condition: &str) -> String {
     let columns = rows::HOLD_COLUMNS;
-    format!("SELECT {columns} FROM hold JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
+    format!("SELECT {columns} FROM hold LEFT JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
 }
 
 pub fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
-    Ok(HoldRow {
-        held: rows::hold(row)?,
-        standing: rows::standing(row)?,
-        n: rows::first_message(row)?,
-        key: rows::hold_key(row)?,
-    })
+    let held = rows::hold(row)?;
+    let standing = rows::standing(row, &held)?;
+    Ok(HoldRow { held, standing, n: rows::first_message(row)?, key: rows::hold_key(row)? })
 }
 
 /// Holds up to the checkpoint that are still open, or recent.
@@ -119,27 +177,25 @@ fn load_earlier_holds(
     let first_recent = first_after(db, "hold", "made_at", recent)?;
     let mut one = db.prepare(&holds_where("hold.tx = ?1"))?;
     for tx in open.iter().filter(|tx| **tx < first_recent) {
-        let row = one.query_row([*tx as i64], hold_row)?;
+        let row = named_hold(&mut one, *tx, hold_row)?;
         if row.standing.state == State::Held {
-            restore.earlier_hold(row);
+            taken(restore.earlier_hold(row)).map_err(|error| located(&format!("hold {tx}"), error))?;
         }
     }
-    each(db, &holds_where(&format!("hold.tx >= {first_recent} AND hold.tx <= {base}")), |row| {
-        restore.earlier_hold(hold_row(row)?);
-        Ok(())
+    each(db, "hold", &holds_where(&format!("hold.tx >= {first_recent} AND hold.tx <= {base}")), |row| {
+        taken(restore.earlier_hold(hold_row(row)?))
     })
 }
 
 /// Holds made after the checkpoint.
 fn load_holds(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
-    each(db, &holds_where(&format!("hold.tx > {base}")), |row| {
+    each(db, "hold", &holds_where(&format!("hold.tx > {base}")), |row| {
         let over = matches!(rows::state(row)?, State::Cancelled | State::Expired);
         if over && time(row, 11)? <= recent {
-            restore.message(number(row, 2)?, number(row, 0)?, rows::first_message(row)?);
+            taken(restore.message(number(row, 2)?, number(row, 0)?, rows::first_message(row)?))
         } else {
-            restore.hold(hold_row(row)?);
+            taken(restore.hold(hold_row(row)?))
         }
-        Ok(())
     })
 }
 
@@ -153,16 +209,18 @@ fn load_steps(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Rest
     let mut hold_id = db.prepare("SELECT id FROM hold WHERE tx = ?1")?;
     let mut one = db.prepare(&holds_where("hold.tx = ?1"))?;
     let mut changed = HashSet::new();
-    each(db, &query, |row| {
+    each(db, "step", &query, |row| {
         let (tx, hold) = (number(row, 0)?, number(row, 8)?);
         if tx > base {
-            restore.message(number(row, 2)?, tx, number(row, 3)?);
+            taken(restore.message(number(row, 2)?, tx, number(row, 3)?))?;
             if hold <= base && changed.insert(hold) {
-                restore.changed_hold(one.query_row([hold as i64], hold_row)?, &rows::pieces(row, 9)?);
+                taken(restore.changed_hold(named_hold(&mut one, hold, hold_row)?, &rows::pieces(row, 9)?))?;
             }
         }
-        if Step::parse(row.get_ref(4)?.as_str()?) == Some(Step::Refunded) {
-            let id = HoldId::from_bytes(hold_id.query_row([hold as i64], |row| bytes(row, 0))?);
+        let step = Step::parse(row.get_ref(4)?.as_str()?);
+        let step = step.ok_or_else(|| rows::damaged(4, Unreadable("no such step of a hold")))?;
+        if step == Step::Refunded {
+            let id = HoldId::from_bytes(named_hold(&mut hold_id, hold, |row| bytes(row, 0))?);
             restore.key(rows::key(row, 5)?, Known::Refund(id, rows::pieces(row, 7)?), time(row, 1)?);
         }
         Ok(())
@@ -171,16 +229,15 @@ fn load_steps(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Rest
 
 /// Messages after the checkpoint to others than buyers.
 fn load_notices(db: &Connection, base: u64, restore: &mut dyn Restore) -> rusqlite::Result<()> {
-    each(db, &format!("SELECT tx, person, n FROM notice WHERE tx > {base} ORDER BY tx"), |row| {
-        restore.message(number(row, 1)?, number(row, 0)?, number(row, 2)?);
-        Ok(())
+    each(db, "notice", &format!("SELECT tx, person, n FROM notice WHERE tx > {base} ORDER BY tx"), |row| {
+        taken(restore.message(number(row, 1)?, number(row, 0)?, number(row, 2)?))
     })
 }
 
 fn load_adjustments(db: &Connection, restore: &mut dyn Restore) -> rusqlite::Result<()> {
-    let query = "SELECT at, key, key_body, available, held, sold, entry FROM adjustment ORDER BY tx";
-    each(db, query, |row| {
-        restore.key(rows::key(row, 1)?, Known::Adjust(counts(row, 3)?), time(row, 0)?);
+    let query = "SELECT tx, at, key, key_body, available, held, sold, entry FROM adjustment ORDER BY tx";
+    each(db, "adjustment", query, |row| {
+        restore.key(rows::key(row, 2)?, Known::Adjust(counts(row, 4)?), time(row, 1)?);
         Ok(())
     })
 }
@@ -211,7 +268,7 @@ pub fn last(db: &Connection) -> rusqlite::Result<(u64, UnixMs)> {
         "SELECT tx, at FROM adjustment ORDER BY tx DESC LIMIT 1",
         "SELECT tx, at FROM entry ORDER BY row DESC LIMIT 1",
     ] {
-        each(db, query, |row| {
+        each(db, "the last transaction", query, |row| {
             last = last.max((number(row, 0)?, time(row, 1)?));
             Ok(())
         })?;

@@ -4,6 +4,8 @@ mod audit;
 mod checkpoint;
 mod commit;
 mod load;
+#[cfg(test)]
+mod lost_flush;
 mod offline;
 mod read;
 mod rows;
@@ -19,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 pub use self::offline::{Copied, LedgerFile};
 use self::{
@@ -43,6 +45,41 @@ const WAL_REST: i64 = 256;
 /// How often the size of the write-ahead log is looked at, in commits.
 const LOOK_EVERY: u32 = 16;
 
+/// What a file is opened on, and when its commits are flushed. Only tests have another than the default.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    /// A VFS by its name; absent is the machine's.
+    vfs: Option<&'a str>,
+    synchronous: &'a str,
+}
+
+impl Default for Ground<'_> {
+    fn default() -> Self {
+        Self { vfs: None, synchronous: "FULL" }
+    }
+}
+
+impl Ground<'_> {
+    fn connect(&self, path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+        match self.vfs {
+            None => Connection::open_with_flags(path, flags),
+            Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+        }
+    }
+
+    /// A connection that writes, and flushes what it writes.
+    fn writer(&self, path: &Path) -> rusqlite::Result<Connection> {
+        let db = self.connect(path, OpenFlags::default())?;
+        let synchronous = self.synchronous;
+        // Rows are appended: more than the last pages of the tables need not be kept.
+        db.execute_batch(&format!(
+            "PRAGMA busy_timeout = 5000; PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = 0; \
+             PRAGMA cache_size = -8192"
+        ))?;
+        Ok(db)
+    }
+}
+
 pub struct Sqlite {
     db: Connection,
     path: PathBuf,
@@ -56,6 +93,10 @@ impl Sqlite {
     /// Opens the ledger file at `path`, made new when there is none. Refused while another process has it open, and
     /// when a newer program wrote it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
+        Self::open_on(path, Ground::default())
+    }
+
+    fn open_on(path: &Path, ground: Ground<'_>) -> Result<Self, Failure> {
         let (needed, name) = SQLITE_NEEDED;
         if rusqlite::version_number() < needed {
             return Err(Failure::OldSqlite { found: rusqlite::version().to_owned(), needed: name });
@@ -65,7 +106,7 @@ impl Sqlite {
         }
         let lock = lock(path)?;
         private_file(path).map_err(|error| io(path, error))?;
-        let mut db = connect(path)?;
+        let mut db = ground.writer(path)?;
         let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
             return Err(Failure::Damaged { path: path.display().to_string(), what: format!("journal mode {mode}") });
@@ -73,20 +114,22 @@ impl Sqlite {
         schema::prepare(&mut db, path, schema::STEPS)?;
         sync_folder(path).map_err(|error| io(path, error))?;
         db.set_prepared_statement_cache_capacity(32);
-        let mover = Mover::start(connect(path)?).map_err(|error| io(path, error))?;
+        let mover = Mover::start(ground.writer(path)?).map_err(|error| io(path, error))?;
         Ok(Self { db, path: path.to_owned(), mover, commits_since_look: 0, _lock: lock })
     }
-}
 
-/// A connection that writes, and flushes what it writes.
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let db = Connection::open(path)?;
-    // Rows are appended: more than the last pages of the tables need not be kept.
-    db.execute_batch(
-        "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; \
-         PRAGMA cache_size = -8192",
-    )?;
-    Ok(db)
+    /// What could not be read at the start: the file is damaged, unless SQLite says that the machine failed.
+    fn unreadable(&self, error: rusqlite::Error) -> Failure {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let what = match error {
+            rusqlite::Error::FromSqlConversionFailure(_, _, what) => what.to_string(),
+            rusqlite::Error::SqliteFailure(code, _) if !matches!(code.code, DatabaseCorrupt | NotADatabase) => {
+                return error.into();
+            }
+            other => other.to_string(),
+        };
+        Failure::Damaged { path: self.path.display().to_string(), what }
+    }
 }
 
 fn compiled_for_fdatasync() -> bool {
@@ -125,17 +168,11 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 
 impl Store for Sqlite {
     fn newest(&mut self) -> Result<UnixMs, Failure> {
-        Ok(load::last(&self.db)?.1)
+        Ok(load::last(&self.db).map_err(|error| self.unreadable(error))?.1)
     }
 
     fn load(&mut self, recent: UnixMs, restore: &mut dyn Restore) -> Result<(), Failure> {
-        let path = || self.path.display().to_string();
-        load::load(&self.db, recent, restore).map_err(|error| match error {
-            rusqlite::Error::FromSqlConversionFailure(_, _, what) => {
-                Failure::Damaged { path: path(), what: what.to_string() }
-            }
-            other => other.into(),
-        })
+        load::load(&self.db, recent, restore).map_err(|error| self.unreadable(error))
     }
 
     fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
@@ -148,7 +185,8 @@ impl Store for Sqlite {
 
     fn signing_seed(&mut self) -> Result<[u8; 32], Failure> {
         let known = "SELECT seed FROM signing_key ORDER BY no DESC LIMIT 1";
-        if let Some(seed) = self.db.query_row(known, [], |row| rows::bytes(row, 0)).optional()? {
+        let seed = self.db.query_row(known, [], |row| rows::bytes(row, 0)).optional();
+        if let Some(seed) = seed.map_err(|error| self.unreadable(load::located("signing_key", error)))? {
             return Ok(seed);
         }
         let seed: [u8; 32] = rand::random();

@@ -105,7 +105,8 @@ impl SqliteReader {
 }
 
 pub fn view(row: &Row<'_>) -> rusqlite::Result<View> {
-    Ok(View { held: Arc::new(rows::hold(row)?), standing: rows::standing(row)? })
+    let held = rows::hold(row)?;
+    Ok(View { standing: rows::standing(row, &held)?, held: Arc::new(held) })
 }
 
 struct StepRow {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     clock::UnixMs,
-    id::{Currency, HoldId, Money, ProductId, SkuId},
+    id::{Currency, HoldId, Money, ProductId, SEQ_MAX, SkuId},
     order::{
         hold::{Held, Placed, Standing, State},
         request::{Key, KeyId},
@@ -70,13 +70,15 @@ pub fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[
     blob.try_into().map_err(|error| damaged(column, error))
 }
 
+/// A number that can be counted on from.
 pub fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
-    u64::try_from(number).map_err(|error| damaged(column, error))
+    let number = u64::try_from(number).map_err(|error| damaged(column, error))?;
+    if number < SEQ_MAX { Ok(number) } else { Err(damaged(column, Unreadable("a number that is too large"))) }
 }
 
 pub fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMs> {
-    row.get(column).map(UnixMs)
+    number(row, column).map(|ms| UnixMs(ms as i64))
 }
 
 pub fn pieces(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<[u32]>> {
@@ -118,14 +120,21 @@ fn lines(row: &Row<'_>, column: usize, currency: Currency) -> rusqlite::Result<A
         let product: ProductId = product.parse().map_err(|error| damaged(column, error))?;
         Ok(HoldLine { sku, product, quantity, price: Money { amount, currency } })
     };
-    lines.into_iter().map(line).collect()
+    let lines: Arc<[HoldLine]> = lines.into_iter().map(line).collect::<rusqlite::Result<_>>()?;
+    let mut skus: Vec<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
+    skus.sort_unstable();
+    let twice = skus.windows(2).any(|two| two[0] == two[1]);
+    if lines.is_empty() || twice || lines.iter().any(|line| line.quantity == 0) {
+        return Err(damaged(column, Unreadable("lines that no hold has")));
+    }
+    Ok(lines)
 }
 
 pub fn state(row: &Row<'_>) -> rusqlite::Result<State> {
     State::parse(row.get_ref(STATE)?.as_str()?).ok_or_else(|| damaged(STATE, Unreadable("no such state of a hold")))
 }
 
-pub fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
+pub fn standing(row: &Row<'_>, held: &Held) -> rusqlite::Result<Standing> {
     let order_tx: Option<i64> = row.get(STATE + 2)?;
     let placed = match order_tx {
         None => None,
@@ -136,7 +145,19 @@ pub fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
             refunded: pieces(row, STATE + 5)?,
         })),
     };
-    Ok(Standing { state: state(row)?, expires_at: time(row, STATE + 1)?, placed })
+    let state = state(row)?;
+    if matches!(state, State::Paid | State::RefundDue | State::Refunded) != placed.is_some() {
+        return Err(damaged(STATE, Unreadable("a state that does not go with its order")));
+    }
+    if placed.as_ref().is_some_and(|placed| !possible(&placed.refunded, held)) {
+        return Err(damaged(STATE + 5, Unreadable("refunded pieces that are not those of its lines")));
+    }
+    Ok(Standing { state, expires_at: time(row, STATE + 1)?, placed })
+}
+
+/// No more pieces of each line than it has.
+fn possible(pieces: &[u32], held: &Held) -> bool {
+    pieces.len() == held.lines.len() && held.lines.iter().zip(pieces).all(|(line, pieces)| *pieces <= line.quantity)
 }
 
 /// The number of the message that told of the hold's making.

@@ -85,6 +85,9 @@ pub fn prepare(db: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), F
     if found > known {
         return Err(Failure::Newer { path: name, found, known });
     }
+    if found < 0 {
+        return Err(Failure::Damaged { path: name, what: format!("version {found}") });
+    }
     if found == known {
         return Ok(());
     }
