@@ -1,9 +1,10 @@
-//! What waits for the owner thread: taken whole, in the order of its arrival.
+//! What waits for the owner thread, in the order of its arrival.
 //!
-//! The owner takes all that waits at once, and is woken only when it sleeps: under load a request costs its sender one
-//! short lock and no system call.
+//! The owner takes a round at a time, and is woken only when it sleeps: under load a request costs its sender one short
+//! lock and no system call.
 
 use std::{
+    collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,7 +18,7 @@ pub struct Mailbox<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
-    waiting: Vec<T>,
+    waiting: VecDeque<T>,
     owner_sleeps: bool,
     closed: bool,
 }
@@ -32,7 +33,7 @@ pub enum Unsent<T> {
 impl<T> Mailbox<T> {
     /// At most `max` wait; what the owner has taken waits no longer.
     pub fn new(max: usize) -> Self {
-        let slot = Slot { waiting: Vec::new(), owner_sleeps: false, closed: false };
+        let slot = Slot { waiting: VecDeque::new(), owner_sleeps: false, closed: false };
         Self { slot: Mutex::new(slot), filled: Condvar::new(), max }
     }
 
@@ -48,7 +49,7 @@ impl<T> Mailbox<T> {
         if slot.waiting.len() >= self.max {
             return Err(Unsent::Full(ask));
         }
-        slot.waiting.push(ask);
+        slot.waiting.push_back(ask);
         let wake = std::mem::take(&mut slot.owner_sleeps);
         drop(slot);
         if wake {
@@ -57,9 +58,9 @@ impl<T> Mailbox<T> {
         Ok(())
     }
 
-    /// Takes all that waits into `empty`, waiting for something up to `wait`. `false`: it is closed, and this was the
-    /// last of it.
-    pub fn take(&self, empty: &mut Vec<T>, wait: Duration) -> bool {
+    /// Takes up to `most` of what waits into `taken`, waiting for something up to `wait`. `false`: it is closed, and this
+    /// was the last of it.
+    pub fn take(&self, taken: &mut Vec<T>, most: usize, wait: Duration) -> bool {
         let nothing = |slot: &mut Slot<T>| {
             slot.owner_sleeps = slot.waiting.is_empty() && !slot.closed;
             slot.owner_sleeps
@@ -67,8 +68,9 @@ impl<T> Mailbox<T> {
         let waited = self.filled.wait_timeout_while(self.slot(), wait, nothing);
         let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
         slot.owner_sleeps = false;
-        std::mem::swap(&mut slot.waiting, empty);
-        !slot.closed
+        let count = slot.waiting.len().min(most);
+        taken.extend(slot.waiting.drain(..count));
+        !(slot.closed && slot.waiting.is_empty())
     }
 
     pub fn len(&self) -> usize {
@@ -105,7 +107,7 @@ mod tests {
             }
             let mut some = Vec::new();
             while taken.len() < 20_000 {
-                assert!(mailbox.take(&mut some, LONG));
+                assert!(mailbox.take(&mut some, 100, LONG));
                 taken.append(&mut some);
             }
         });
@@ -122,16 +124,17 @@ mod tests {
         mailbox.close();
         assert_eq!(mailbox.send(4), Err(Unsent::Closed(4)));
         let mut taken = Vec::new();
-        assert!(!mailbox.take(&mut taken, LONG), "it is closed");
+        assert!(mailbox.take(&mut taken, 1, LONG), "there is more");
+        assert!(!mailbox.take(&mut taken, 10, LONG), "it is closed");
         assert_eq!(taken, [1, 2]);
     }
 
     #[test]
     fn the_owner_wakes_when_it_is_closed_and_when_its_time_is_over() {
         let mailbox = Mailbox::<u8>::new(2);
-        assert!(mailbox.take(&mut Vec::new(), Duration::ZERO));
+        assert!(mailbox.take(&mut Vec::new(), 1, Duration::ZERO));
         thread::scope(|scope| {
-            let owner = scope.spawn(|| mailbox.take(&mut Vec::new(), LONG));
+            let owner = scope.spawn(|| mailbox.take(&mut Vec::new(), 1, LONG));
             mailbox.close();
             assert!(!owner.join().unwrap());
         });

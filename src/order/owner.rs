@@ -80,27 +80,15 @@ pub struct Owner {
 impl Owner {
     /// Until it is stopped, every handle is gone, or the journal has ended.
     pub fn run(mut self) {
-        let mut asks = Vec::new();
+        let mut asks = Vec::with_capacity(ROUND_MAX);
         let mut more = true;
         while more {
-            more = self.mailbox.take(&mut asks, self.wait());
-            more &= self.decide_all(asks.drain(..));
+            more = self.mailbox.take(&mut asks, ROUND_MAX, self.wait());
+            more &= self.round(asks.drain(..));
         }
         let tail = self.ledger.last_tx() - self.checkpoint_tx;
         let checkpoint = (tail > self.config.checkpoint_after / 10).then(|| self.ledger.checkpoint());
         self.handover.finish(checkpoint);
-    }
-
-    /// Decides in rounds, at least one. `false`: the journal has ended.
-    fn decide_all(&mut self, mut asks: impl ExactSizeIterator<Item = Ask>) -> bool {
-        loop {
-            if !self.round(asks.by_ref().take(ROUND_MAX)) {
-                return false;
-            }
-            if asks.len() == 0 {
-                return true;
-            }
-        }
     }
 
     fn wait(&self) -> Duration {
@@ -108,7 +96,7 @@ impl Owner {
         self.ledger.earliest_due().map_or(IDLE, |due| due.since(now).min(TICK))
     }
 
-    /// `false`: the journal has ended.
+    /// Decides what was taken. `false`: the journal has ended.
     fn round(&mut self, asks: impl Iterator<Item = Ask>) -> bool {
         let now = self.clock.now();
         self.ledger.close(self.counters.disk_low.load(Relaxed));
@@ -255,6 +243,6 @@ impl Drop for Owner {
     /// Who still waits for a decision, or asks for one later, does not wait in vain.
     fn drop(&mut self) {
         self.mailbox.close();
-        self.mailbox.take(&mut Vec::new(), Duration::ZERO);
+        self.mailbox.take(&mut Vec::new(), usize::MAX, Duration::ZERO);
     }
 }

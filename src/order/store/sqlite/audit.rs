@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Rows, Statement};
 
 use super::{
     checkpoint,
-    load::{self, hold_row, holds_where},
+    load::{self, holds_where},
     read, rows,
     rows::{Unreadable, damaged, number, time},
 };
@@ -195,7 +195,9 @@ impl<T> Cursor<'_, (u64, T)> {
 }
 
 fn hold(row: &Row<'_>) -> rusqlite::Result<(u64, HoldRecord)> {
-    let (found, message_before) = (hold_row(row)?, rows::message_before(row)?);
+    let (held, standing) = (rows::hold(row)?, rows::recorded_standing(row)?);
+    let found = HoldRow { held, standing, n: rows::first_message(row)?, key: rows::hold_key(row)? };
+    let message_before = rows::message_before(row)?;
     let lines = &found.held.lines;
     if let Some(placed) = &found.standing.placed {
         let fits = lines.iter().zip(&placed.refunded).all(|(line, refunded)| *refunded <= line.quantity);

@@ -160,7 +160,7 @@ pub fn holds_where(condition: &str) -> String {
     format!("SELECT {columns} FROM hold LEFT JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
 }
 
-pub fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
+fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
     let held = rows::hold(row)?;
     let standing = rows::standing(row, &held)?;
     Ok(HoldRow { held, standing, n: rows::first_message(row)?, key: rows::hold_key(row)? })

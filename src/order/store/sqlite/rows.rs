@@ -134,7 +134,21 @@ pub fn state(row: &Row<'_>) -> rusqlite::Result<State> {
     State::parse(row.get_ref(STATE)?.as_str()?).ok_or_else(|| damaged(STATE, Unreadable("no such state of a hold")))
 }
 
+/// How a hold stands, as far as that is possible.
 pub fn standing(row: &Row<'_>, held: &Held) -> rusqlite::Result<Standing> {
+    let standing = recorded_standing(row)?;
+    let placed = standing.placed.as_ref();
+    if matches!(standing.state, State::Paid | State::RefundDue | State::Refunded) != placed.is_some() {
+        return Err(damaged(STATE, Unreadable("a state that does not go with its order")));
+    }
+    if placed.is_some_and(|placed| !possible(&placed.refunded, held)) {
+        return Err(damaged(STATE + 5, Unreadable("refunded pieces that are not those of its lines")));
+    }
+    Ok(standing)
+}
+
+/// How a hold is said to stand, possible or not.
+pub fn recorded_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
     let order_tx: Option<i64> = row.get(STATE + 2)?;
     let placed = match order_tx {
         None => None,
@@ -145,14 +159,7 @@ pub fn standing(row: &Row<'_>, held: &Held) -> rusqlite::Result<Standing> {
             refunded: pieces(row, STATE + 5)?,
         })),
     };
-    let state = state(row)?;
-    if matches!(state, State::Paid | State::RefundDue | State::Refunded) != placed.is_some() {
-        return Err(damaged(STATE, Unreadable("a state that does not go with its order")));
-    }
-    if placed.as_ref().is_some_and(|placed| !possible(&placed.refunded, held)) {
-        return Err(damaged(STATE + 5, Unreadable("refunded pieces that are not those of its lines")));
-    }
-    Ok(Standing { state, expires_at: time(row, STATE + 1)?, placed })
+    Ok(Standing { state: state(row)?, expires_at: time(row, STATE + 1)?, placed })
 }
 
 /// No more pieces of each line than it has.

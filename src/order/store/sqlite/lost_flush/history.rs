@@ -25,6 +25,8 @@ use crate::{
 
 const SKUS: [&str; 3] = ["red", "blue", "green"];
 const PEOPLE: [&str; 3] = ["ann", "bob", "eve"];
+/// Who confirms for the merchant, and hears when a refund is due.
+const CLERK: &str = "clerk";
 
 /// All that a ledger remembers.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,7 +164,7 @@ impl History {
         let view = known.map(|at| self.holds[at].1.clone());
         let id = view.as_ref().map_or(HoldId::from_bytes([0; 16]), |view| view.held.id);
         let buyer = Party::Buyer(view.as_ref().map_or("ann".parse().unwrap(), |view| view.held.sub.clone()));
-        let shop = Party::Merchant { sub: "clerk".parse().unwrap(), merchant: "main".parse().unwrap() };
+        let shop = Party::Merchant { sub: CLERK.parse().unwrap(), merchant: "main".parse().unwrap() };
         let ledger = &mut scribe.ledger;
         match self.chance.random_range(0..20) {
             0..8 => ledger.hold(&self.hold(), now).ok().and_then(|held| held.tx),
@@ -276,7 +278,7 @@ impl History {
 fn messages_agree(store: &Sqlite, scribe: &Scribe, found: &Facts) -> Result<(), String> {
     let mut reader = store.reader().map_err(|failure| failure.to_string())?;
     let mut told = 0;
-    for who in PEOPLE {
+    for who in PEOPLE.into_iter().chain([CLERK]) {
         let who = who.parse().unwrap();
         let newest = scribe.ledger.newest_message(&who);
         let messages = reader.messages(&who, newest, 0, 10_000, 10_000).map_err(|failure| failure.to_string())?;
