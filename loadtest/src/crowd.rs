@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    rush::Rush,
     tally::{Notes, Tally},
     viewer::Viewer,
 };
@@ -41,6 +42,7 @@ pub struct Crowd {
 #[derive(Default)]
 struct Shared {
     measuring: AtomicBool,
+    rush: AtomicBool,
     stop: AtomicBool,
     tally: Mutex<Tally>,
 }
@@ -53,6 +55,7 @@ pub struct Plan {
     pub tokens: Vec<String>,
     pub arrivals_per_second: u32,
     pub clock: Clock,
+    pub rush: Option<Rush>,
 }
 
 impl Crowd {
@@ -66,6 +69,11 @@ impl Crowd {
     /// From here on what is heard counts.
     pub fn measure(&self, on: bool) {
         self.shared.measuring.store(on, Ordering::Relaxed);
+    }
+
+    /// The rush begins.
+    pub fn rush(&self) {
+        self.shared.rush.store(true, Ordering::Relaxed);
     }
 
     /// A recent count, without histogram and cursors.
@@ -94,12 +102,14 @@ struct Stand {
     /// How many of the viewers are not yet in, or out again.
     arriving: usize,
     begun: Instant,
+    /// When the rush began, and how many have pressed.
+    rush: Option<(Instant, usize)>,
 }
 
 impl Stand {
     fn new(plan: Plan, shared: Arc<Shared>) -> io::Result<Self> {
         let (viewers, notes) = (Vec::with_capacity(plan.tokens.len()), Notes::default());
-        Ok(Self { plan, shared, poll: Poll::new()?, viewers, notes, arriving: 0, begun: Instant::now() })
+        Ok(Self { plan, shared, poll: Poll::new()?, viewers, notes, arriving: 0, begun: Instant::now(), rush: None })
     }
 
     fn run(mut self) -> io::Result<Tally> {
@@ -108,7 +118,8 @@ impl Stand {
         let mut told = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.let_in()?;
-            self.poll.poll(&mut events, Some(Duration::from_millis(5)))?;
+            self.press();
+            self.poll.poll(&mut events, Some(Duration::from_millis(1)))?;
             self.notes.is_measuring = self.shared.measuring.load(Ordering::Relaxed);
             self.notes.now_ms = u64::try_from(self.plan.clock.now().0).unwrap_or(0);
             for event in &events {
@@ -137,6 +148,17 @@ impl Stand {
             self.viewers.push(Viewer::new(stream, number.is_multiple_of(SAMPLE)));
         }
         Ok(())
+    }
+
+    /// Those press who should have by now.
+    fn press(&mut self) {
+        let Some(plan) = self.plan.rush.as_ref().filter(|_| self.shared.rush.load(Ordering::Relaxed)) else { return };
+        let (began, pressed) = self.rush.get_or_insert_with(|| (Instant::now(), 0));
+        while *pressed < plan.buyers && plan.due(*pressed) <= began.elapsed() {
+            let press = plan.press(*pressed, *began + plan.due(*pressed));
+            self.viewers[*pressed].press(press);
+            *pressed += 1;
+        }
     }
 
     fn look(&mut self, number: usize, buffer: &mut [u8]) {

@@ -19,6 +19,8 @@ pub enum Heard {
     /// The join was accepted.
     Joined,
     Refused,
+    /// The answer to a later command.
+    Answer,
     /// A private message or a question.
     Other,
     /// Not what the protocol promises.
@@ -41,6 +43,9 @@ impl Cursor {
         }
         if text.starts_with(b"{\"re\":1,") {
             return if memmem::find(text, b"\"ok\":").is_some() { Heard::Joined } else { Heard::Refused };
+        }
+        if text.starts_with(b"{\"re\":") {
+            return Heard::Answer;
         }
         let known = [&b"{\"you\":"[..], b"{\"auth\":"].iter().any(|start| text.starts_with(start));
         if known { Heard::Other } else { Heard::Strange }
@@ -87,6 +92,7 @@ mod tests {
         assert_eq!(cursor.hear(br#"{"prev":10,"seq":12}"#), Heard::Gap);
         assert_eq!(cursor.hear(br#"{"snapshot":{"room":"r","epoch":"e","seq":8}}"#), Heard::Strange, "backwards");
         assert_eq!(cursor.hear(br#"{"re":1,"error":{"code":"kicked"}}"#), Heard::Refused);
+        assert_eq!(cursor.hear(br#"{"re":2,"error":{"code":"sold_out"}}"#), Heard::Answer);
         assert_eq!(cursor.hear(b"<html>"), Heard::Strange);
         assert_eq!(cursor.seq, Some(9));
     }

@@ -3,18 +3,20 @@
 //! - `scenario`: what is to happen, read from a file
 //! - `stage`: the room and the goods it happens with; `token`: who may
 //! - `crowd`: thousands of cheap `viewer`s on a thread; `frames` and `cursor` are what one of them understands, and
-//!   `tally` what they noted together
-//! - `people`: those who comment, buy and pin, as ordinary clients
+//!   `tally` what they noted together; in a `rush` many of them press buy at once
+//! - `people`: those who comment, buy and pin, as ordinary clients; `outcomes` is how their commands were answered
 //! - `process`: what the server's process and ours use
 //! - `run`: a scenario from curtain to curtain; `report`: what was measured, and what must be true of it
 
 mod crowd;
 mod cursor;
 mod frames;
+mod outcomes;
 mod people;
 mod process;
 mod report;
 mod run;
+mod rush;
 mod scenario;
 mod stage;
 mod tally;

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use hdrhistogram::Histogram;
 use maishou::{
     client::{Config, Error, Server, Viewer},
     id::{HoldId, RoomId, SkuId},
@@ -19,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    outcomes::Outcomes,
     scenario::{Comments, Holds, Pins, Scenario},
     stage::Stage,
     token::Tokens,
@@ -26,15 +26,6 @@ use crate::{
 
 /// Holds that one buyer keeps; she cancels the oldest before she asks for more.
 const OPEN_MAX: usize = 8;
-
-/// What became of one kind of command.
-#[derive(Clone)]
-pub struct Outcomes {
-    /// `ok`, or the code of the refusal, or `no_answer`.
-    pub counts: BTreeMap<&'static str, u64>,
-    /// From command to answer, in microseconds.
-    pub latency: Histogram<u64>,
-}
 
 /// What the people of a scenario have done.
 #[derive(Clone, Default)]
@@ -54,26 +45,13 @@ pub struct People {
     stop: CancellationToken,
 }
 
-impl Default for Outcomes {
-    fn default() -> Self {
-        let latency = Histogram::new_with_bounds(1, 120_000_000, 3).expect("the bounds are right");
-        Self { counts: BTreeMap::new(), latency }
-    }
-}
-
-impl Outcomes {
-    fn note<T>(&mut self, began: Instant, outcome: &Result<T, Error>) {
-        let name = match outcome {
-            Ok(_) => "ok",
-            Err(error) => error.code().map_or("no_answer", |code| code.as_str()),
-        };
-        *self.counts.entry(name).or_default() += 1;
-        self.latency.saturating_record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
-    }
-
-    pub fn count(&self, name: &str) -> u64 {
-        self.counts.get(name).copied().unwrap_or(0)
-    }
+/// Notes how a command was answered that was given at `began`.
+fn note<T>(outcomes: &mut Outcomes, began: Instant, outcome: &Result<T, Error>) {
+    let name = match outcome {
+        Ok(_) => "ok",
+        Err(error) => error.code().map_or("no_answer", |code| code.as_str()),
+    };
+    outcomes.note(name, began.elapsed());
 }
 
 impl People {
@@ -129,7 +107,7 @@ impl People {
             let began = Instant::now();
             let pinned = anchor.pin(&room, &products[turn % products.len()], Some(60)).await;
             turn += 1;
-            deeds.borrow_mut().pins.note(began, &pinned);
+            note(&mut deeds.borrow_mut().pins, began, &pinned);
         });
     }
 
@@ -188,7 +166,7 @@ async fn comment(viewer: &Viewer, deeds: &RefCell<Deeds>) {
     ];
     let began = Instant::now();
     let said = viewer.comment(WORDS.choose(&mut rand::rng()).expect("there are words")).await;
-    deeds.borrow_mut().comments.note(began, &said);
+    note(&mut deeds.borrow_mut().comments, began, &said);
 }
 
 struct Buyer {
@@ -206,7 +184,7 @@ impl Buyer {
         let key = format!("{:032x}", rand::random::<u128>());
         let began = Instant::now();
         let held = self.viewer.hold_one(sku, 1, &key).await;
-        deeds.borrow_mut().holds.note(began, &held);
+        note(&mut deeds.borrow_mut().holds, began, &held);
         if let Ok(held) = held {
             *deeds.borrow_mut().open.entry(sku.clone()).or_default() += 1;
             self.open.push_back((sku.clone(), held.hold.id));
@@ -218,7 +196,7 @@ impl Buyer {
         let began = Instant::now();
         let cancelled = self.viewer.cancel(hold).await;
         let mut deeds = deeds.borrow_mut();
-        deeds.cancels.note(began, &cancelled);
+        note(&mut deeds.cancels, began, &cancelled);
         if cancelled.is_ok() {
             *deeds.open.entry(sku).or_default() -= 1;
         }

@@ -5,7 +5,8 @@ use maishou::{id::SkuId, protocol::StockCount};
 use serde::Serialize;
 
 use crate::{
-    people::{Deeds, Outcomes},
+    outcomes::Outcomes,
+    people::Deeds,
     process::{cpu_time, memory_kib},
     scenario::Scenario,
     stage::Stage,
@@ -32,6 +33,9 @@ pub struct Report {
     pub holds: Command,
     pub cancels: Command,
     pub pins: Command,
+    /// Presses in the rush, and payments after them.
+    pub rush: Command,
+    pub rush_orders: Command,
     pub stock: BTreeMap<SkuId, Stock>,
     pub resources: Resources,
     /// Proofs and targets that do not hold. Empty is good.
@@ -94,8 +98,7 @@ impl Quantiles {
 
 impl Command {
     fn of(outcomes: &Outcomes) -> Self {
-        let counts = outcomes.counts.iter().map(|(name, count)| ((*name).to_owned(), *count));
-        Self { outcomes: counts.collect(), answered_ms: Quantiles::of(&outcomes.latency, 1_000.0) }
+        Self { outcomes: outcomes.counts.clone(), answered_ms: Quantiles::of(&outcomes.latency, 1_000.0) }
     }
 }
 
@@ -148,7 +151,7 @@ impl Report {
         let latency = tally.latency.as_ref();
         let stock = stage.stock.iter().map(|(sku, before)| {
             let after = after.get(sku).copied().unwrap_or_default();
-            let acknowledged = deeds.open.get(sku).copied().unwrap_or(0);
+            let acknowledged = deeds.open.get(sku).copied().unwrap_or(0) + tally.rush.holds.count("ok");
             (sku.clone(), Stock { before: *before, after, acknowledged })
         });
         let mut report = Self {
@@ -167,6 +170,8 @@ impl Report {
             holds: Command::of(&deeds.holds),
             cancels: Command::of(&deeds.cancels),
             pins: Command::of(&deeds.pins),
+            rush: Command::of(&tally.rush.holds),
+            rush_orders: Command::of(&tally.rush.orders),
             stock: stock.collect(),
             closes: tally.closes.clone(),
             resources,
@@ -199,6 +204,7 @@ impl Report {
         fail(is_buying && deeds.holds.count("ok") == 0, "no hold was accepted".to_owned());
         fail(scenario.pins.every_seconds > 0 && deeds.pins.count("ok") == 0, "no pin was accepted".to_owned());
 
+        self.prove_rush(scenario, tally);
         let no_answers = deeds.holds.count("no_answer") + deeds.cancels.count("no_answer");
         for (sku, stock) in &self.stock {
             let total = |count: &StockCount| count.available + count.held + count.sold;
@@ -216,12 +222,36 @@ impl Report {
         }
     }
 
+    /// Everybody was answered, each piece was sold once, and all of them were.
+    fn prove_rush(&mut self, scenario: &Scenario, tally: &Tally) {
+        let rush = &scenario.rush;
+        if rush.buyers == 0 {
+            return;
+        }
+        let (holds, orders) = (&tally.rush.holds, &tally.rush.orders);
+        let (answered, won, pieces) = (holds.total(), holds.count("ok"), scenario.holds.stock);
+        if answered != rush.buyers as u64 {
+            self.failures.push(format!("{answered} of {} who pressed were answered", rush.buyers));
+        }
+        if scenario.holds.per_second <= 0.0 && won != pieces.min(rush.buyers as u64) {
+            self.failures.push(format!("{won} won {pieces} pieces"));
+        }
+        if rush.pays && (orders.count("ok") != won || orders.total() != won) {
+            self.failures.push(format!("{won} won, and their payments were answered {:?}", orders.counts));
+        }
+        let sold: u64 = self.stock.values().map(|stock| stock.after.sold).sum();
+        if rush.pays && sold != won {
+            self.failures.push(format!("{won} won and paid, {sold} pieces are sold"));
+        }
+    }
+
     fn compare(&mut self, scenario: &Scenario) {
         let targets = &scenario.targets;
         for (what, target, measured) in [
             ("latency p99", targets.latency_p99_ms, self.latency_ms.p99),
             ("latency p99.9", targets.latency_p999_ms, self.latency_ms.p999),
             ("hold p99", targets.hold_p99_ms, self.holds.answered_ms.p99),
+            ("rush p99", targets.rush_p99_ms, self.rush.answered_ms.p99),
         ] {
             if let Some(target) = target.filter(|target| measured > *target) {
                 self.failures.push(format!("{what} is {measured:.1} ms, the target {target} ms"));
@@ -249,9 +279,14 @@ impl fmt::Display for Report {
             self.bytes_per_second / 1e6
         )?;
         writeln!(f, "  event latency  {}", self.latency_ms)?;
-        for (name, command) in
-            [("comments", &self.comments), ("holds", &self.holds), ("cancels", &self.cancels), ("pins", &self.pins)]
-        {
+        for (name, command) in [
+            ("comments", &self.comments),
+            ("holds", &self.holds),
+            ("cancels", &self.cancels),
+            ("pins", &self.pins),
+            ("rush", &self.rush),
+            ("rush orders", &self.rush_orders),
+        ] {
             if !command.outcomes.is_empty() {
                 writeln!(f, "  {name:<14} {}; {:?}", command.answered_ms, command.outcomes)?;
             }

@@ -20,6 +20,7 @@ use crate::{
     people::People,
     process,
     report::{Report, Resources},
+    rush::Rush,
     scenario::Scenario,
     stage::Stage,
     token::Tokens,
@@ -59,6 +60,7 @@ async fn play(scenario: &Scenario, options: &Options) -> anyhow::Result<Report> 
         tokens: tokens.crowd(&stage.room, scenario.viewers).await?,
         arrivals_per_second: scenario.arrivals_per_second,
         clock: clock.clone(),
+        rush: rush(scenario, &stage)?,
     };
     let crowd = Crowd::start(plan)?;
     arrive(scenario, &crowd).await?;
@@ -112,14 +114,33 @@ async fn arrive(scenario: &Scenario, crowd: &Crowd) -> anyhow::Result<()> {
 async fn watch(scenario: &Scenario, crowd: &Crowd) -> anyhow::Result<Duration> {
     let bar = bar(scenario.seconds, "seconds");
     let began = Instant::now();
+    let rush_after = Duration::from_secs(scenario.rush.after_seconds);
     let mut look = interval(Duration::from_millis(100));
     while began.elapsed() < Duration::from_secs(scenario.seconds) {
         look.tick().await;
         bar.set_position(began.elapsed().as_secs());
+        if began.elapsed() >= rush_after {
+            crowd.rush();
+        }
         ensure!(crowd.is_running(), "the crowd's thread ended");
     }
     bar.finish_and_clear();
     Ok(began.elapsed())
+}
+
+fn rush(scenario: &Scenario, stage: &Stage) -> anyhow::Result<Option<Rush>> {
+    let scenario = &scenario.rush;
+    if scenario.buyers == 0 {
+        return Ok(None);
+    }
+    ensure!(stage.is_ours, "a rush sells everything: it needs a room of its own (--secret-file)");
+    Ok(Some(Rush {
+        buyers: scenario.buyers,
+        within: Duration::from_millis(scenario.within_ms),
+        sku: stage.stock.keys().next().context("there is nothing to buy")?.clone(),
+        pays: scenario.pays,
+        run: stage.room.to_string(),
+    }))
 }
 
 fn bar(len: u64, what: &'static str) -> ProgressBar {

@@ -17,6 +17,7 @@ pub struct Scenario {
     pub comments: Comments,
     pub holds: Holds,
     pub pins: Pins,
+    pub rush: Rush,
     pub targets: Targets,
 }
 
@@ -46,6 +47,20 @@ pub struct Pins {
     pub every_seconds: u64,
 }
 
+/// Viewers who press buy at once. All pieces are `holds.stock`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rush {
+    /// How many press, once each. 0: there is no rush.
+    pub buyers: usize,
+    /// From the first press to the last.
+    pub within_ms: u64,
+    /// Into the measured time.
+    pub after_seconds: u64,
+    /// Who got a hold pays at once; the server's `payment.provider` must be `sandbox`.
+    pub pays: bool,
+}
+
 /// Bounds that fail the run; what is absent is only measured. That no viewer sees a gap, that all stand at the same
 /// event in the end, and that nothing is oversold are proofs, and need no target.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -56,6 +71,8 @@ pub struct Targets {
     pub latency_p999_ms: Option<f64>,
     /// From a command to its answer.
     pub hold_p99_ms: Option<f64>,
+    /// From a press in the rush to its answer.
+    pub rush_p99_ms: Option<f64>,
     /// Viewers that may be lost on the way.
     #[serde(default)]
     pub lost_max: usize,
@@ -81,6 +98,8 @@ impl Scenario {
         ensure!(self.seconds > 0, "seconds must not be 0");
         ensure!(self.arrivals_per_second > 0, "arrivals_per_second must not be 0");
         ensure!(self.comments.per_second <= 0.0 || self.comments.people > 0, "comments need people");
+        ensure!(self.rush.buyers <= self.viewers, "the buyers of a rush are viewers: there are fewer");
+        ensure!(self.rush.buyers == 0 || self.rush.after_seconds < self.seconds, "the rush is after the end");
         ensure!(self.holds.per_second <= 0.0 || self.holds.people > 0, "holds need people");
         Ok(())
     }

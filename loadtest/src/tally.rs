@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::{cursor::times, viewer::Viewer};
+use crate::{cursor::times, rush::RushTally, viewer::Viewer};
 
 /// Messages against the rules that are kept to be looked at.
 const EXAMPLES_MAX: usize = 5;
@@ -33,6 +33,8 @@ pub struct Tally {
     pub examples: Vec<String>,
     /// From an event's time to its receipt by a sampled viewer, in milliseconds. Only in the end.
     pub latency: Option<Histogram<u64>>,
+    /// What became of the rush. Only in the end.
+    pub rush: RushTally,
 }
 
 /// A tally as it is written.
@@ -41,13 +43,14 @@ pub struct Notes {
     pub is_measuring: bool,
     /// The time at which what is read now was received.
     pub now_ms: u64,
+    pub rush: RushTally,
     latency: Histogram<u64>,
 }
 
 impl Default for Notes {
     fn default() -> Self {
         let latency = Histogram::new_with_bounds(1, 600_000, 3).expect("the bounds are right");
-        Self { tally: Tally::default(), is_measuring: false, now_ms: 0, latency }
+        Self { tally: Tally::default(), is_measuring: false, now_ms: 0, rush: RushTally::default(), latency }
     }
 }
 
@@ -66,6 +69,11 @@ impl Notes {
         }
     }
 
+    pub fn strange(&mut self, text: &[u8]) {
+        self.tally.strange += 1;
+        self.example(text);
+    }
+
     pub fn example(&mut self, text: &[u8]) {
         if self.tally.examples.len() < EXAMPLES_MAX {
             let text = &text[..text.len().min(EXAMPLE_LEN_MAX)];
@@ -81,6 +89,7 @@ impl Notes {
             self.tally.sampled += u64::from(viewer.is_sampled);
         }
         self.tally.latency = Some(self.latency);
+        self.tally.rush = self.rush;
         self.tally
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     crowd::Plan,
     cursor::{Cursor, Heard},
     frames::{CLOSE, Frames, PING, PONG, TEXT, client_frame},
+    rush::Purchase,
     tally::Notes,
 };
 
@@ -19,6 +20,7 @@ pub struct Viewer {
     frames: Frames,
     cursor: Cursor,
     pub is_sampled: bool,
+    purchase: Option<Purchase>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ enum Stage {
 impl Viewer {
     pub fn new(stream: TcpStream, is_sampled: bool) -> Self {
         let (frames, cursor) = Default::default();
-        Self { stream, stage: Stage::Connecting, frames, cursor, is_sampled }
+        Self { stream, stage: Stage::Connecting, frames, cursor, is_sampled, purchase: None }
     }
 
     /// In, or out again: no longer on the way.
@@ -43,6 +45,13 @@ impl Viewer {
 
     pub fn stands_at(&self) -> Option<u64> {
         self.cursor.seq.filter(|_| self.stage == Stage::Watching)
+    }
+
+    /// Presses buy. Who has gone presses nothing, and is missing among the answers.
+    pub fn press(&mut self, (purchase, command): (Purchase, String)) {
+        if self.stage == Stage::Watching && self.stream.write_all(&client_frame(TEXT, command.as_bytes())).is_ok() {
+            self.purchase = Some(purchase);
+        }
     }
 
     /// Does what the socket is ready for.
@@ -103,10 +112,21 @@ impl Viewer {
     }
 
     fn hear(&mut self, bytes: &[u8], notes: &mut Notes) -> io::Result<()> {
-        let Self { stream, stage, frames, cursor, is_sampled } = self;
+        let Self { stream, stage, frames, cursor, is_sampled, purchase } = self;
         let mut outcome = Ok(());
         frames.feed(bytes, |opcode, payload| match opcode {
-            TEXT => hear_text(cursor, stage, *is_sampled, payload, notes),
+            TEXT => match hear_text(cursor, stage, *is_sampled, payload, notes) {
+                Heard::Answer => {
+                    let said = purchase.as_mut().and_then(|purchase| purchase.hear(payload, &mut notes.rush));
+                    match said {
+                        Some(Some(command)) => outcome = stream.write_all(&client_frame(TEXT, command.as_bytes())),
+                        Some(None) => {}
+                        None => notes.strange(payload),
+                    }
+                }
+                Heard::Strange => notes.strange(payload),
+                _ => {}
+            },
             PING => outcome = stream.write_all(&client_frame(PONG, payload)),
             CLOSE => {
                 let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
@@ -120,8 +140,9 @@ impl Viewer {
     }
 }
 
-fn hear_text(cursor: &mut Cursor, stage: &mut Stage, is_sampled: bool, text: &[u8], notes: &mut Notes) {
-    match cursor.hear(text) {
+fn hear_text(cursor: &mut Cursor, stage: &mut Stage, is_sampled: bool, text: &[u8], notes: &mut Notes) -> Heard {
+    let heard = cursor.hear(text);
+    match heard {
         Heard::Frame | Heard::Known => notes.frame(text, is_sampled),
         Heard::Snapshot => {
             notes.tally.snapshots += 1;
@@ -130,7 +151,7 @@ fn hear_text(cursor: &mut Cursor, stage: &mut Stage, is_sampled: bool, text: &[u
                 *stage = Stage::Watching;
             }
         }
-        Heard::Joined | Heard::Other => {}
+        Heard::Joined | Heard::Other | Heard::Answer | Heard::Strange => {}
         Heard::Refused => {
             notes.tally.refused += 1;
             notes.example(text);
@@ -139,11 +160,8 @@ fn hear_text(cursor: &mut Cursor, stage: &mut Stage, is_sampled: bool, text: &[u
             notes.tally.gaps += 1;
             notes.example(text);
         }
-        Heard::Strange => {
-            notes.tally.strange += 1;
-            notes.example(text);
-        }
     }
+    heard
 }
 
 fn upgrade(plan: &Plan) -> String {

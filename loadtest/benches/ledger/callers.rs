@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maishou::order::Refusal;
+use maishou::order::{Desk, Refusal};
 use tokio::{runtime::Runtime, task::JoinSet, time::sleep};
 
 use crate::{
@@ -28,21 +28,24 @@ const MEASURED: u8 = 1;
 const OVER: u8 = 2;
 const WARM_UP: Duration = Duration::from_millis(400);
 
-/// Lets `callers` ask until the time is over. `ask` is one request, and whether it counts.
-pub fn ask_in_turn<F>(
+/// Lets `callers` ask until the time is over. `caller` makes one by its number: what it gives is called for each request,
+/// and says whether it counts. `cpu` is whose CPU time is told for each.
+pub fn ask_in_turn<A, F>(
     runtime: &Runtime,
     callers: usize,
     seconds: f64,
-    ask: impl Fn() -> F + Clone + Send + 'static,
+    cpu: &dyn Fn() -> Duration,
+    caller: impl Fn(usize) -> A,
 ) -> Figures
 where
+    A: Fn() -> F + Send + 'static,
     F: Future<Output = bool> + Send + 'static,
 {
     runtime.block_on(async {
         let phase = Arc::new(AtomicU8::new(WARM));
         let mut tasks = JoinSet::new();
-        for _ in 0..callers {
-            let (phase, ask) = (phase.clone(), ask.clone());
+        for number in 0..callers {
+            let (phase, ask) = (phase.clone(), caller(number));
             tasks.spawn(async move {
                 let mut waits = Vec::with_capacity(16_384);
                 loop {
@@ -57,50 +60,47 @@ where
             });
         }
         sleep(WARM_UP).await;
-        let (started, cpu_before) = (Instant::now(), cpu_time());
+        let (started, cpu_before) = (Instant::now(), cpu());
         phase.store(MEASURED, Release);
         sleep(Duration::from_secs_f64(seconds)).await;
         phase.store(OVER, Release);
-        let (took, cpu) = (started.elapsed(), cpu_time() - cpu_before);
+        let (took, cpu) = (started.elapsed(), cpu() - cpu_before);
         let waits = tasks.join_all().await.concat();
         Figures::new(waits, took, cpu)
     })
 }
 
-fn desk(runtime: &Runtime, callers: usize, seconds: f64, delay: Duration) -> anyhow::Result<Figures> {
+pub fn desk(runtime: &Runtime, callers: usize, seconds: f64, delay: Duration) -> anyhow::Result<Figures> {
     let scratch = Scratch::new()?;
     let desk = shop::open(runtime, &scratch.file("ledger.db"), shop::config(), delay, 1 << 40)?;
-    let asking = desk.clone();
-    let figures = ask_in_turn(runtime, callers, seconds, move || {
-        let desk = asking.clone();
-        async move {
-            match desk.hold(shop::request()).await {
-                Ok(_) => true,
-                Err(Refusal::LimitReached { .. }) => false,
-                Err(refusal) => panic!("refused: {refusal:?}"),
-            }
-        }
+    let figures = ask_in_turn(runtime, callers, seconds, &cpu_time, |_| {
+        let desk = desk.clone();
+        move || hold(desk.clone())
     });
-    let stats = desk.stats();
-    let (commit, batch) = (stats.commit_us, stats.batch);
-    println!(
-        "  a round of the desk: commits p50 {} us, p99 {} us; {} transactions in one at p50",
-        commit.p50, commit.p99, batch.p50
-    );
     desk.shutdown();
     Ok(figures)
+}
+
+async fn hold(desk: Desk) -> bool {
+    match desk.hold(shop::request()).await {
+        Ok(_) => true,
+        Err(Refusal::LimitReached { .. }) => false,
+        Err(refusal) => panic!("refused: {refusal:?}"),
+    }
 }
 
 fn plain_log(runtime: &Runtime, callers: usize, seconds: f64, delay: Duration) -> anyhow::Result<Figures> {
     let scratch = Scratch::new()?;
     let log = PlainLog::open(&scratch.file("plain.log"), delay)?;
-    Ok(ask_in_turn(runtime, callers, seconds, move || {
+    Ok(ask_in_turn(runtime, callers, seconds, &cpu_time, |_| {
         let log = log.clone();
-        async move {
-            log.append(shop::request()).await;
-            true
-        }
+        move || append(log.clone())
     }))
+}
+
+async fn append(log: PlainLog) -> bool {
+    log.append(shop::request()).await;
+    true
 }
 
 pub fn bench(runtime: &Runtime, options: &Options, delay: Duration) -> anyhow::Result<()> {

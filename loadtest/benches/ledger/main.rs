@@ -5,18 +5,25 @@
 //! medians are told. CPU is that of the whole process, callers included.
 
 mod callers;
+mod child;
 mod expiry;
 mod flood;
 mod plain_log;
+mod redis;
 mod restart;
 mod scratch;
 mod shop;
 mod slow_store;
+mod socket;
 mod sold_out;
 mod table;
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use clap::Parser;
 
 /// Benchmarks of the ledger.
@@ -60,6 +67,13 @@ impl Options {
     }
 }
 
+/// A program of the same build: benchmarks are in its `deps`.
+fn beside_us(name: &str) -> anyhow::Result<PathBuf> {
+    let ours = std::env::current_exe()?;
+    let folder = ours.parent().and_then(Path::parent).context("a benchmark is in the build's folder")?;
+    Ok(folder.join(name))
+}
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let runtime = tokio::runtime::Runtime::new()?;
@@ -83,6 +97,9 @@ fn main() -> anyhow::Result<()> {
     }
     if options.wants("sold-out") {
         sold_out::bench(&runtime, &options)?;
+    }
+    if options.wants("redis") {
+        redis::bench(&runtime, &options, &beside_us("maishou")?)?;
     }
     Ok(())
 }
