@@ -28,7 +28,8 @@ pub struct Config {
     pub mailbox_max: usize,
     /// Commands in one commit. The owner thread waits when the next batch is full.
     pub batch_max: usize,
-    /// Holds that expire in one round of the owner thread, so that a storm of expiries does not block buyers.
+    /// Transactions in one commit beyond which no more holds expire in it, so that a storm of expiries does not make
+    /// buyers wait. More that are due expire in the next commits.
     pub expire_max: usize,
     /// The least time between two `stock` events of one SKU.
     pub stock_interval_ms: u32,
@@ -67,7 +68,7 @@ impl Default for Config {
             keys_max: 8_000_000,
             mailbox_max: 131_072,
             batch_max: 1_024,
-            expire_max: 1_024,
+            expire_max: 128,
             stock_interval_ms: 100,
             messages_kept_per_person: 200,
             events_waiting_max: 65_536,
@@ -76,7 +77,7 @@ impl Default for Config {
             readers: 2,
             reads_waiting_max: 1_024,
             holds_expected: 65_536,
-            checkpoint_after: 1_000_000,
+            checkpoint_after: 2_000_000,
             reserve_mb: 256,
         }
     }

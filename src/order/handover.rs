@@ -114,6 +114,11 @@ impl Handover {
         true
     }
 
+    /// Transactions in the next batch.
+    pub fn waiting(&self) -> usize {
+        self.slot().next.txs.len()
+    }
+
     /// Takes the next batch into `empty`, waiting for it up to `wait`.
     pub fn take(&self, empty: &mut Decisions, wait: Duration) -> Taken {
         let none = |slot: &mut Slot| {

@@ -30,6 +30,8 @@ pub const ROUND_MAX: usize = 256;
 const FORGET_MAX: usize = 1_024;
 /// A hold expires at most this long after its time.
 const TICK: Duration = Duration::from_millis(20);
+/// How long to wait for a command when more holds are due than the next commit takes.
+const BETWEEN_EXPIRIES: Duration = Duration::from_millis(1);
 /// How long to wait for a command when no hold is open.
 const IDLE: Duration = Duration::from_millis(250);
 
@@ -73,6 +75,8 @@ pub struct Owner {
     pub handover: Arc<Handover>,
     pub counters: Arc<Counters>,
     pub decided: Decisions,
+    /// Holds are due that the next commit had no room for.
+    pub more_are_due: bool,
     /// The last transaction in the checkpoint.
     pub checkpoint_tx: u64,
 }
@@ -92,6 +96,9 @@ impl Owner {
     }
 
     fn wait(&self) -> Duration {
+        if self.more_are_due {
+            return BETWEEN_EXPIRIES;
+        }
         let now = self.clock.now();
         self.ledger.earliest_due().map_or(IDLE, |due| due.since(now).min(TICK))
     }
@@ -112,12 +119,16 @@ impl Owner {
         self.decided.is_empty() || self.handover.put(&mut self.decided)
     }
 
+    /// As many as the next commit takes beside what is in it already: a storm of expiries must not make buyers wait for
+    /// a long commit.
     fn expire(&mut self, now: UnixMs) {
-        for _ in 0..self.config.expire_max {
+        let room = self.config.expire_max.saturating_sub(self.handover.waiting());
+        for _ in 0..room {
             let Some(expired) = self.ledger.expire_next(now) else { break };
             bump(&self.counters.steps.expired);
             self.record(expired.tx);
         }
+        self.more_are_due = self.ledger.earliest_due().is_some_and(|due| due <= now);
     }
 
     fn decide(&mut self, ask: Ask, now: UnixMs) {

@@ -85,6 +85,7 @@ impl Desk {
             clock: clock.clone(),
             checkpoint_tx: ledger.last_tx() - tail,
             ledger,
+            more_are_due: false,
             mailbox: mailbox.clone(),
             faces,
             fast: fast.clone(),

@@ -98,6 +98,10 @@ fn main() -> anyhow::Result<()> {
     if options.wants("sold-out") {
         sold_out::bench(&runtime, &options)?;
     }
+    if options.wants("socket") && !options.only.is_empty() {
+        let round = socket::round(&runtime, &beside_us("maishou")?, options.callers[0], options.seconds)?;
+        table::print_rows("holds over WebSockets", &[table::Row::of("maishou", &[round])]);
+    }
     if options.wants("redis") {
         redis::bench(&runtime, &options, &beside_us("maishou")?)?;
     }

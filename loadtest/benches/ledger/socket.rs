@@ -86,7 +86,7 @@ async fn open(url: &Server, room: &RoomId, server: &mut Child) -> anyhow::Result
         title: "Scarf".to_owned(),
         price: Money { amount: 19_900, currency: "CNY".parse()? },
         image: None,
-        skus: vec![(sku.clone(), "Red".to_owned(), 1 << 40)],
+        skus: vec![(sku.clone(), "Red".to_owned(), 1_000_000_000)],
         limit_per_user: None,
         limit_per_order: None,
     };

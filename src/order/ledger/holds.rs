@@ -60,14 +60,13 @@ impl Holds {
         self.get(id).filter(|view| view.visible_to(by)).cloned().ok_or(Refusal::UnknownHold)
     }
 
-    /// A new hold, or one from the store. `kept`: its key is remembered.
-    pub fn add(&mut self, view: View, kept: bool) {
+    /// A new hold, or one from the store. `kept`: its key is remembered. `false`: it was there already.
+    pub fn add(&mut self, view: View, kept: bool) -> bool {
         let (id, changed_at) = (view.held.id, view.held.made_at);
         if view.standing.state == State::Held {
             self.due.insert((view.standing.expires_at, id));
         }
-        let before = self.by_id.insert(id, Slot { view, kept, changed_at });
-        assert!(before.is_none(), "hold {id} was made twice");
+        self.by_id.insert(id, Slot { view, kept, changed_at }).is_none()
     }
 
     /// How a hold stands from now on.

@@ -111,7 +111,7 @@ impl Ledger {
         let entries = self.move_lines(&view.held, EntryType::Held).expect("stock that was checked");
         self.count_lines(&view.held);
         self.keys.remember(ask.key, Known::Hold(view.held.id), now);
-        self.holds.add(view.clone(), true);
+        assert!(self.holds.add(view.clone(), true), "hold {} was made twice", view.held.id);
         let tx = self.step(
             Step::Held,
             &view,

@@ -25,6 +25,8 @@ struct Tab {
     product: u32,
     show: u32,
     pieces: u32,
+    /// Of them those of open holds that were seen while the ledger was taken up.
+    seen: u32,
 }
 
 /// The number of "outside of shows".
@@ -125,8 +127,16 @@ impl People {
         let tabs = &mut self.known(no).tabs;
         match tabs.iter_mut().find(|tab| tab.is(product, show)) {
             Some(tab) => tab.pieces = tab.pieces.saturating_add(pieces),
-            None => tabs.push(Tab { product, show, pieces }),
+            None => tabs.push(Tab { product, show, pieces, seen: 0 }),
         }
+    }
+
+    /// Sees pieces of an open hold that were counted before. `false`: fewer were, as only a damaged file can say.
+    pub fn see(&mut self, no: u64, product: u32, show: Option<&Arc<str>>, pieces: u32) -> bool {
+        let show = self.show(show);
+        let Some(tab) = self.known(no).tabs.iter_mut().find(|tab| tab.is(product, show)) else { return false };
+        tab.seen = tab.seen.saturating_add(pieces);
+        tab.seen <= tab.pieces
     }
 
     /// `false`: fewer were counted, as only a damaged file can say. Then none is counted any more.

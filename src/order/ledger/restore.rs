@@ -1,7 +1,5 @@
 //! Taking a ledger up again from what its store has kept, and making checkpoints of it.
 
-use std::collections::HashMap;
-
 use crate::{
     clock::UnixMs,
     id::Sub,
@@ -55,6 +53,8 @@ pub struct Restorer {
     subs: Vec<Sub>,
     keys: Vec<(UnixMs, Key, Known)>,
     skus: Vec<SkuRow>,
+    /// What open holds hold of each SKU, by its number.
+    held: Vec<u64>,
     recent: UnixMs,
     checkpoint_tx: u64,
 }
@@ -72,7 +72,15 @@ impl Restorer {
     /// Keys accepted at or before `recent` are forgotten.
     pub fn new(config: Config, recent: UnixMs) -> Self {
         let ledger = Ledger::new(config);
-        Self { ledger, subs: Vec::new(), keys: Vec::new(), skus: Vec::new(), recent, checkpoint_tx: 0 }
+        Self {
+            ledger,
+            subs: Vec::new(),
+            keys: Vec::new(),
+            skus: Vec::new(),
+            held: Vec::new(),
+            recent,
+            checkpoint_tx: 0,
+        }
     }
 
     pub fn finish(mut self) -> Restored {
@@ -88,32 +96,32 @@ impl Restorer {
         Restored { ledger: self.ledger, skus: self.skus, tail }
     }
 
-    /// What open holds hold is what is held, and counts against their buyers' limits.
+    /// What open holds hold is what is held.
     fn check_held(&self) -> Result<(), Damage> {
-        let Ledger { books, people, holds, .. } = &self.ledger;
-        let mut held = vec![0u64; books.iter().count()];
-        let mut counted: HashMap<_, u64> = HashMap::new();
-        for view in holds.all_open() {
-            for line in view.held.lines.iter() {
-                let Some(book) = books.find(&line.sku) else { continue };
-                let quantity = u64::from(line.quantity);
-                held[book.no as usize] += quantity;
-                *counted.entry((view.held.person, book.product_no, view.held.show.as_deref())).or_default() += quantity;
-            }
-        }
-        if let Some((book, held)) = books.iter().zip(&held).find(|(book, held)| book.count.held != **held) {
-            let (sku, counted) = (&book.sku, book.count.held);
-            return Err(Damage(format!("sku {}: {sku} has {counted} held, its open holds have {held}", book.no)));
-        }
-        let short = |((person, product, show), pieces): &(&(u64, u32, Option<&str>), &u64)| {
-            u64::from(people.pieces(*person, *product, *show)) < **pieces
-        };
-        match counted.iter().find(short) {
+        let of = |no: u32| self.held.get(no as usize).copied().unwrap_or(0);
+        match self.ledger.books.iter().find(|book| book.count.held != of(book.no)) {
             None => Ok(()),
-            Some(((person, ..), _)) => {
-                Err(Damage(format!("person {person}: more is held than counts against the limits")))
+            Some(book) => {
+                let (sku, counted, held) = (&book.sku, book.count.held, of(book.no));
+                Err(Damage(format!("sku {}: {sku} has {counted} held, its open holds have {held}", book.no)))
             }
         }
+    }
+
+    /// Counts what an open hold holds. Of one from before the checkpoint, that counts against its buyer's limits.
+    fn held(&mut self, held: &Held, earlier: bool) -> Result<(), Damage> {
+        for line in held.lines.iter() {
+            let Some(book) = self.ledger.books.find(&line.sku) else { continue };
+            let at = book.no as usize;
+            self.held.resize(self.held.len().max(at + 1), 0);
+            self.held[at] += u64::from(line.quantity);
+            let people = &mut self.ledger.people;
+            if earlier && !people.see(held.person, book.product_no, held.show.as_ref(), line.quantity) {
+                let person = held.person;
+                return Err(Damage(format!("person {person}: more is held than counts against the limits")));
+            }
+        }
+        Ok(())
     }
 
     fn sub(&self, person: u64) -> Result<&Sub, Damage> {
@@ -153,21 +161,19 @@ impl Restorer {
     }
 
     /// Into memory goes what is open or recent.
-    fn keep(&mut self, view: View, key: Key) -> Result<(), Damage> {
+    fn keep(&mut self, view: View, key: Key, earlier: bool) -> Result<(), Damage> {
         let open = view.standing.state == State::Held;
         let (id, made_at) = (view.held.id, view.held.made_at);
         let recent = made_at > self.recent;
-        if self.ledger.holds.get(&id).is_some() {
-            return Err(Damage(format!("hold {id} is there twice")));
-        }
         if open {
             self.ledger.people.known(view.held.person).open += 1;
+            self.held(&view.held, earlier)?;
         }
         if recent {
             self.keys.push((made_at, key, Known::Hold(id)));
         }
-        if open || recent {
-            self.ledger.holds.add(view, recent);
+        if (open || recent) && !self.ledger.holds.add(view, recent) {
+            return Err(Damage(format!("hold {id} is there twice")));
         }
         Ok(())
     }
@@ -224,7 +230,7 @@ impl Restore for Restorer {
 
     fn earlier_hold(&mut self, row: HoldRow) -> Result<(), Damage> {
         self.check_hold(&row.held)?;
-        self.keep(View { held: row.held.into(), standing: row.standing }, row.key)
+        self.keep(View { held: row.held.into(), standing: row.standing }, row.key, true)
     }
 
     fn changed_hold(&mut self, row: HoldRow, counted: &[u32]) -> Result<(), Damage> {
@@ -245,7 +251,7 @@ impl Restore for Restorer {
         self.placed(&view);
         let none = vec![0; view.held.lines.len()];
         self.count(&view.held, &none, &view.standing.counted(&view.held))?;
-        self.keep(view, row.key)
+        self.keep(view, row.key, false)
     }
 
     fn message(&mut self, person: u64, tx: u64, n: u64) -> Result<(), Damage> {

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, Rows, Statement};
 
 use super::{
-    checkpoint,
-    load::{self, holds_where},
+    checkpoint, load,
+    names::Names,
     read, rows,
     rows::{Unreadable, damaged, number, time},
 };
@@ -47,7 +47,7 @@ pub fn tell(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()> {
 }
 
 fn tell_transactions(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()> {
-    let (mut holds, mut steps) = (db.prepare(&holds_where("true"))?, db.prepare(STEPS)?);
+    let (mut holds, mut steps) = (db.prepare(&rows::named_holds("true"))?, db.prepare(STEPS)?);
     let (mut adjustments, mut notices) = (db.prepare(ADJUSTMENTS)?, db.prepare(NOTICES)?);
     let (mut entries, mut marks) = (db.prepare(ENTRIES)?, db.prepare(MARKS)?);
     let mut tables = Tables {
@@ -58,7 +58,7 @@ fn tell_transactions(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()>
         entries: Cursor::open("entry", &mut entries, entry, audit)?,
         marks: Cursor::open("mark", &mut marks, mark, audit)?,
     };
-    let mut earlier = db.prepare(&holds_where("hold.tx = ?1"))?;
+    let mut earlier = db.prepare(&rows::named_holds("hold.tx = ?1"))?;
     while let Some(record) = tables.next(audit)? {
         let earlier = match record.step.as_ref().filter(|step| audit.needs(step.hold)) {
             Some(step) => one_hold(&mut earlier, step.hold)?,
@@ -195,7 +195,7 @@ impl<T> Cursor<'_, (u64, T)> {
 }
 
 fn hold(row: &Row<'_>) -> rusqlite::Result<(u64, HoldRecord)> {
-    let (held, standing) = (rows::hold(row)?, rows::recorded_standing(row)?);
+    let (held, standing) = (rows::hold(row, &mut Names::default())?, rows::recorded_standing(row)?);
     let found = HoldRow { held, standing, n: rows::first_message(row)?, key: rows::hold_key(row)? };
     let message_before = rows::message_before(row)?;
     let lines = &found.held.lines;

@@ -1,16 +1,22 @@
 //! Reading what the ledger needs to go on: the checkpoint, what was open or recent then, and what came after.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    panic::resume_unwind,
+    sync::mpsc::sync_channel,
+    thread,
+};
 
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use super::{
     checkpoint,
+    names::Names,
     rows::{self, Unreadable, bytes, number, parsed, time},
 };
 use crate::{
     clock::UnixMs,
-    id::HoldId,
+    id::{HoldId, Sub},
     order::{
         entry::Digest,
         hold::{State, Step},
@@ -21,9 +27,12 @@ use crate::{
     protocol::StockCount,
 };
 
-pub fn load(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
+pub fn load(db: &mut Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
+    let mut names = Names::default();
     each(db, "person", "SELECT no, sub FROM person ORDER BY no", |row| {
-        taken(restore.person(number(row, 0)?, parsed(row, 1)?))
+        let sub: Sub = parsed(row, 1)?;
+        names.subs.push(sub.clone());
+        taken(restore.person(number(row, 0)?, sub))
     })?;
     load_skus(db, restore)?;
     check_chains(db)?;
@@ -31,14 +40,18 @@ pub fn load(db: &Connection, recent: UnixMs, restore: &mut dyn Restore) -> rusql
     check_checkpoint(db, &checkpoint)?;
     let (base, open) = (checkpoint.tx, checkpoint.open.clone());
     taken(restore.checkpoint(checkpoint))?;
-    load_earlier_holds(db, base, recent, &open, restore)?;
-    load_holds(db, base, recent, restore)?;
-    load_steps(db, base, recent, restore)?;
+    load_earlier_holds(db, base, recent, &open, &mut names, restore)?;
+    load_holds(db, base, recent, &mut names, restore)?;
+    load_steps(db, base, recent, &mut names, restore)?;
     load_notices(db, base, restore)?;
     load_adjustments(db, restore)?;
     let (tx, at) = last(db)?;
     taken(restore.last(tx, at))
 }
+
+/// Rows that are read ahead, in chunks.
+const CHUNK: usize = 1_024;
+const CHUNKS_AHEAD: usize = 8;
 
 /// Takes every row of a query. What cannot be taken is named by `table` and the row's first column.
 pub fn each(
@@ -155,66 +168,119 @@ pub fn counts(row: &Row<'_>, column: usize) -> rusqlite::Result<StockCount> {
     })
 }
 
-pub fn holds_where(condition: &str) -> String {
-    let columns = rows::HOLD_COLUMNS;
-    format!("SELECT {columns} FROM hold LEFT JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
-}
-
-fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
-    let held = rows::hold(row)?;
+fn hold_row(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<HoldRow> {
+    let held = rows::hold(row, names)?;
     let standing = rows::standing(row, &held)?;
     Ok(HoldRow { held, standing, n: rows::first_message(row)?, key: rows::hold_key(row)? })
 }
 
+/// Reads holds on a thread of its own while they are taken: at a start with very many each is half of the work.
+fn each_hold<T: Send>(
+    db: &mut Connection,
+    condition: &str,
+    names: &mut Names,
+    read: impl Fn(&Row<'_>, &mut Names) -> rusqlite::Result<T> + Send,
+    mut take: impl FnMut(T) -> Result<(), Damage>,
+) -> rusqlite::Result<()> {
+    let (to, from) = sync_channel::<Vec<(u64, T)>>(CHUNKS_AHEAD);
+    thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            each(db, "hold", &rows::numbered_holds(condition), |row| {
+                chunk.push((number(row, 0)?, read(row, names)?));
+                let full = chunk.len() == CHUNK;
+                let gone = full && to.send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).is_err();
+                if gone { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
+            })?;
+            // Nobody takes it when something before could not be taken.
+            let _nobody = to.send(chunk);
+            Ok(())
+        });
+        let mut rows = from.into_iter().flatten();
+        let taken =
+            rows.try_for_each(|(tx, row)| taken(take(row)).map_err(|error| located(&format!("hold {tx}"), error)));
+        drop(rows);
+        let read = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
+        taken.and(read)
+    })
+}
+
 /// Holds up to the checkpoint that are still open, or recent.
 fn load_earlier_holds(
-    db: &Connection,
+    db: &mut Connection,
     base: u64,
     recent: UnixMs,
     open: &[u64],
+    names: &mut Names,
     restore: &mut dyn Restore,
 ) -> rusqlite::Result<()> {
     let first_recent = first_after(db, "hold", "made_at", recent)?;
-    let mut one = db.prepare(&holds_where("hold.tx = ?1"))?;
+    let mut one = db.prepare(&rows::numbered_holds("hold.tx = ?1"))?;
     for tx in open.iter().filter(|tx| **tx < first_recent) {
-        let row = named_hold(&mut one, *tx, hold_row)?;
+        let row = named_hold(&mut one, *tx, |row| hold_row(row, names))?;
         if row.standing.state == State::Held {
             taken(restore.earlier_hold(row)).map_err(|error| located(&format!("hold {tx}"), error))?;
         }
     }
-    each(db, "hold", &holds_where(&format!("hold.tx >= {first_recent} AND hold.tx <= {base}")), |row| {
-        taken(restore.earlier_hold(hold_row(row)?))
-    })
+    drop(one);
+    let condition = format!("hold.tx >= {first_recent} AND hold.tx <= {base}");
+    each_hold(db, &condition, names, hold_row, |row| restore.earlier_hold(row))
+}
+
+/// A hold made after the checkpoint, or of one that is long over only the message about it: to whom, its transaction
+/// and number.
+enum Later {
+    Hold(Box<HoldRow>),
+    Message(u64, u64, u64),
 }
 
 /// Holds made after the checkpoint.
-fn load_holds(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
-    each(db, "hold", &holds_where(&format!("hold.tx > {base}")), |row| {
+fn load_holds(
+    db: &mut Connection,
+    base: u64,
+    recent: UnixMs,
+    names: &mut Names,
+    restore: &mut dyn Restore,
+) -> rusqlite::Result<()> {
+    let read = move |row: &Row<'_>, names: &mut Names| {
         let over = matches!(rows::state(row)?, State::Cancelled | State::Expired);
-        if over && time(row, 11)? <= recent {
-            taken(restore.message(number(row, 2)?, number(row, 0)?, rows::first_message(row)?))
+        Ok(if over && time(row, 11)? <= recent {
+            Later::Message(number(row, 2)?, number(row, 0)?, rows::first_message(row)?)
         } else {
-            taken(restore.hold(hold_row(row)?))
-        }
+            Later::Hold(Box::new(hold_row(row, names)?))
+        })
+    };
+    each_hold(db, &format!("hold.tx > {base}"), names, read, |later| match later {
+        Later::Hold(row) => restore.hold(*row),
+        Later::Message(person, tx, n) => restore.message(person, tx, n),
     })
 }
 
 /// Steps after the checkpoint, and recent ones for their keys.
-fn load_steps(db: &Connection, base: u64, recent: UnixMs, restore: &mut dyn Restore) -> rusqlite::Result<()> {
+fn load_steps(
+    db: &Connection,
+    base: u64,
+    recent: UnixMs,
+    names: &mut Names,
+    restore: &mut dyn Restore,
+) -> rusqlite::Result<()> {
     let first = first_after(db, "step", "at", recent)?.min(base + 1);
     let query = format!(
         "SELECT tx, at, person, n, step, key, key_body, refunded, hold, counted FROM step WHERE tx >= {first} \
          ORDER BY tx"
     );
     let mut hold_id = db.prepare("SELECT id FROM hold WHERE tx = ?1")?;
-    let mut one = db.prepare(&holds_where("hold.tx = ?1"))?;
+    let mut one = db.prepare(&rows::numbered_holds("hold.tx = ?1"))?;
     let mut changed = HashSet::new();
     each(db, "step", &query, |row| {
         let (tx, hold) = (number(row, 0)?, number(row, 8)?);
         if tx > base {
             taken(restore.message(number(row, 2)?, tx, number(row, 3)?))?;
             if hold <= base && changed.insert(hold) {
-                taken(restore.changed_hold(named_hold(&mut one, hold, hold_row)?, &rows::pieces(row, 9)?))?;
+                taken(
+                    restore
+                        .changed_hold(named_hold(&mut one, hold, |row| hold_row(row, names))?, &rows::pieces(row, 9)?),
+                )?;
             }
         }
         let step = Step::parse(row.get_ref(4)?.as_str()?);

@@ -6,6 +6,7 @@ mod commit;
 mod load;
 #[cfg(test)]
 mod lost_flush;
+mod names;
 mod offline;
 mod read;
 mod rows;
@@ -172,7 +173,8 @@ impl Store for Sqlite {
     }
 
     fn load(&mut self, recent: UnixMs, restore: &mut dyn Restore) -> Result<(), Failure> {
-        load::load(&self.db, recent, restore).map_err(|error| self.unreadable(error))
+        let loaded = load::load(&mut self.db, recent, restore);
+        loaded.map_err(|error| self.unreadable(error))
     }
 
     fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {

@@ -66,7 +66,7 @@ impl LedgerFile {
         let mut query = snapshot.prepare(&format!(
             "SELECT {} FROM step CROSS JOIN hold ON hold.tx = step.hold CROSS JOIN person ON person.no = hold.person \
              WHERE step.tx >= ?1 AND step.step IN ('paid', 'refund_due') ORDER BY step.tx",
-            rows::HOLD_COLUMNS
+            rows::hold_columns("person.sub")
         ))?;
         let mut orders = query.query([first as i64])?;
         while let Some(row) = orders.next()? {

@@ -4,7 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::rows::{self, Unreadable, bytes, damaged, number, time};
+use super::{
+    names::Names,
+    rows::{self, Unreadable, bytes, damaged, number, time},
+};
 use crate::{
     clock::UnixMs,
     id::{HoldId, Sub},
@@ -30,10 +33,7 @@ impl SqliteReader {
 
     /// The hold made by transaction `tx`, with what else its row says.
     fn hold_row<T>(&self, tx: u64, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
-        let mut query = self.db.prepare_cached(&format!(
-            "SELECT {} FROM hold JOIN person ON person.no = hold.person WHERE hold.tx = ?1",
-            rows::HOLD_COLUMNS
-        ))?;
+        let mut query = self.db.prepare_cached(&rows::named_holds("hold.tx = ?1"))?;
         query.query_row([tx as i64], read).optional()
     }
 
@@ -84,7 +84,7 @@ impl SqliteReader {
     /// The message to `sub` about transaction `tx`, and the transaction of the one before it.
     fn message(&self, tx: u64, sub: &Sub) -> rusqlite::Result<Option<(Private, u64)>> {
         let made = self.hold_row(tx, |row| {
-            let held = Arc::new(rows::hold(row)?);
+            let held = Arc::new(rows::hold(row, &mut Names::default())?);
             let (at, standing) = (held.made_at, Standing::new(&held));
             let body = Step::Held.told(&View { held, standing });
             Ok((Private { n: rows::first_message(row)?, at, body }, rows::message_before(row)?))
@@ -105,7 +105,7 @@ impl SqliteReader {
 }
 
 pub fn view(row: &Row<'_>) -> rusqlite::Result<View> {
-    let held = rows::hold(row)?;
+    let held = rows::hold(row, &mut Names::default())?;
     Ok(View { standing: rows::standing(row, &held)?, held: Arc::new(held) })
 }
 

@@ -4,10 +4,12 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use rusqlite::{Row, types::Type};
 use serde::Deserialize;
+use smallvec::SmallVec;
 
+use super::names::Names;
 use crate::{
     clock::UnixMs,
-    id::{Currency, HoldId, Money, ProductId, SEQ_MAX, SkuId},
+    id::{Currency, HoldId, Money, SEQ_MAX},
     order::{
         hold::{Held, Placed, Standing, State},
         request::{Key, KeyId},
@@ -53,14 +55,6 @@ where
     row.get_ref(column)?.as_str()?.parse().map_err(|error| damaged(column, error))
 }
 
-/// As [`parsed`], of a column that may be empty.
-pub fn parsed_if<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    row.get_ref(column)?.as_str_or_null()?.map(str::parse).transpose().map_err(|error| damaged(column, error))
-}
-
 pub fn shared_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Arc<str>>> {
     Ok(row.get_ref(column)?.as_str_or_null()?.map(Arc::from))
 }
@@ -85,26 +79,41 @@ pub fn pieces(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<[u32]>> {
     serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| damaged(column, error))
 }
 
-/// What [`hold`] and [`standing`] read; `person` is joined.
-pub const HOLD_COLUMNS: &str = "hold.tx, hold.id, hold.person, person.sub, hold.merchant, hold.room, hold.show, \
-     hold.shown_as, hold.lines, hold.total, hold.currency, hold.made_at, hold.held_until, hold.nonce, hold.state, \
-     hold.expires_at, hold.order_tx, hold.order_at, hold.payment, hold.refunded, hold.n, hold.key, hold.key_body, \
-     hold.message_before";
+const HOLD_COLUMNS: &str = "hold.merchant, hold.room, hold.show, hold.shown_as, hold.lines, hold.total, hold.currency, \
+     hold.made_at, hold.held_until, hold.nonce, hold.state, hold.expires_at, hold.order_tx, hold.order_at, \
+     hold.payment, hold.refunded, hold.n, hold.key, hold.key_body, hold.message_before";
+
+/// What [`hold`] and [`standing`] read, with the person's name as it is found, or NULL for a reader who knows her number.
+pub fn hold_columns(person: &str) -> String {
+    format!("hold.tx, hold.id, hold.person, {person}, {HOLD_COLUMNS}")
+}
+
+/// Holds with the names of their persons.
+pub fn named_holds(condition: &str) -> String {
+    let columns = hold_columns("person.sub");
+    format!("SELECT {columns} FROM hold LEFT JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
+}
+
+/// Holds for a reader who knows every person by number.
+pub fn numbered_holds(condition: &str) -> String {
+    format!("SELECT {} FROM hold WHERE {condition} ORDER BY hold.tx", hold_columns("NULL"))
+}
+
 const STATE: usize = 14;
 const N: usize = 20;
 
-pub fn hold(row: &Row<'_>) -> rusqlite::Result<Held> {
+pub fn hold(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<Held> {
     let currency: Currency = parsed(row, 10)?;
     Ok(Held {
         tx: number(row, 0)?,
         id: HoldId::from_bytes(bytes(row, 1)?),
         person: number(row, 2)?,
-        sub: parsed(row, 3)?,
-        merchant: parsed(row, 4)?,
-        room: parsed_if(row, 5)?,
-        show: shared_text(row, 6)?,
+        sub: names.sub(row, 2, 3)?,
+        merchant: names.merchants.of(row, 4)?,
+        room: names.rooms.of_if(row, 5)?,
+        show: names.shows.text_if(row, 6)?,
         shown_as: shared_text(row, 7)?,
-        lines: lines(row, 8, currency)?,
+        lines: lines(row, 8, currency, names)?,
         total: Money { amount: row.get(9)?, currency },
         made_at: time(row, 11)?,
         held_until: time(row, 12)?,
@@ -112,22 +121,19 @@ pub fn hold(row: &Row<'_>) -> rusqlite::Result<Held> {
     })
 }
 
-fn lines(row: &Row<'_>, column: usize, currency: Currency) -> rusqlite::Result<Arc<[HoldLine]>> {
+fn lines(row: &Row<'_>, column: usize, currency: Currency, names: &mut Names) -> rusqlite::Result<Arc<[HoldLine]>> {
     let text = row.get_ref(column)?.as_str()?;
-    let lines: Vec<LineRow<'_>> = serde_json::from_str(text).map_err(|error| damaged(column, error))?;
-    let line = |LineRow(sku, product, quantity, amount): LineRow<'_>| {
-        let sku: SkuId = sku.parse().map_err(|error| damaged(column, error))?;
-        let product: ProductId = product.parse().map_err(|error| damaged(column, error))?;
-        Ok(HoldLine { sku, product, quantity, price: Money { amount, currency } })
-    };
-    let lines: Arc<[HoldLine]> = lines.into_iter().map(line).collect::<rusqlite::Result<_>>()?;
-    let mut skus: Vec<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
-    skus.sort_unstable();
-    let twice = skus.windows(2).any(|two| two[0] == two[1]);
+    let rows: Vec<LineRow<'_>> = serde_json::from_str(text).map_err(|error| damaged(column, error))?;
+    let mut lines = SmallVec::<[HoldLine; 4]>::new();
+    for LineRow(sku, product, quantity, amount) in rows {
+        let (sku, product) = (names.skus.parsed(&sku, column)?, names.products.parsed(&product, column)?);
+        lines.push(HoldLine { sku, product, quantity, price: Money { amount, currency } });
+    }
+    let twice = lines.iter().enumerate().any(|(at, line)| lines[..at].iter().any(|before| before.sku == line.sku));
     if lines.is_empty() || twice || lines.iter().any(|line| line.quantity == 0) {
         return Err(damaged(column, Unreadable("lines that no hold has")));
     }
-    Ok(lines)
+    Ok(lines.iter().cloned().collect())
 }
 
 pub fn state(row: &Row<'_>) -> rusqlite::Result<State> {
