@@ -20,7 +20,7 @@ pub struct Committed {
     pub marks: Vec<u64>,
 }
 
-/// The ends of all chains. Owned by the journal.
+/// The ends of all chains, as far as they are decided. Owned by the owner thread.
 #[derive(Debug, Default)]
 pub struct Chains {
     ends: Vec<End>,
@@ -44,6 +44,14 @@ pub struct Grown {
     pub sku: SkuId,
     pub head: Head,
     pub new_marks: Vec<u64>,
+}
+
+impl Grown {
+    /// It grew further.
+    pub fn grow(&mut self, further: Self) {
+        self.head = further.head;
+        self.new_marks.extend(further.new_marks);
+    }
 }
 
 impl Chains {

@@ -5,11 +5,19 @@ use std::{
     time::Duration,
 };
 
+use hashbrown::{HashMap, hash_map::Entry};
 use tokio::sync::oneshot;
 
 use crate::{
     id::SkuId,
-    order::{Answered, hold::View, refusal::Refusal, store::Checkpoint, tx::Tx},
+    order::{
+        Answered,
+        chain::Grown,
+        hold::View,
+        refusal::Refusal,
+        store::{Checkpoint, Seal},
+        tx::Tx,
+    },
     protocol::StockCount,
 };
 
@@ -40,6 +48,10 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub struct Decisions {
     pub txs: Vec<Tx>,
+    /// One for each entry of the transactions, in their order.
+    pub seals: Vec<Seal>,
+    /// The chains that grow by them, by the numbers of their SKUs.
+    pub grown: HashMap<u32, Grown>,
     pub answers: Vec<Waiting>,
 }
 
@@ -50,7 +62,14 @@ impl Decisions {
 
     fn append(&mut self, more: &mut Self) {
         self.txs.append(&mut more.txs);
+        self.seals.append(&mut more.seals);
         self.answers.append(&mut more.answers);
+        for (no, grown) in more.grown.drain() {
+            match self.grown.entry(no) {
+                Entry::Occupied(mut before) => before.get_mut().grow(grown),
+                Entry::Vacant(none) => drop(none.insert(grown)),
+            }
+        }
     }
 
     fn len(&self) -> usize {
@@ -171,7 +190,7 @@ mod tests {
     fn answer() -> (Decisions, oneshot::Receiver<Outcome<u64>>) {
         let (reply, heard) = oneshot::channel();
         let waiting = Waiting::Tx(reply, Ok(Answered { value: 1, replayed: false }));
-        (Decisions { txs: Vec::new(), answers: vec![waiting] }, heard)
+        (Decisions { answers: vec![waiting], ..Decisions::default() }, heard)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The journal thread: seals a batch, commits it, then answers and publishes.
+//! The journal thread: commits a batch, then answers and publishes.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -8,12 +8,11 @@ use std::{
 use crate::{
     clock::Clock,
     order::{
-        chain::{Chains, Grown},
         fast::Fast,
         handover::{Decisions, Handover, Taken},
         publish::Publisher,
         stats::Counters,
-        store::{Batch, Failure, Head, Seal, Store},
+        store::{Batch, Failure, Head, Store},
     },
 };
 
@@ -27,7 +26,6 @@ const DISK_EVERY: Duration = Duration::from_secs(1);
 pub struct Journal {
     pub clock: Clock,
     pub store: Box<dyn Store>,
-    pub chains: Chains,
     pub fast: Arc<Fast>,
     pub handover: Arc<Handover>,
     pub publisher: Publisher,
@@ -40,13 +38,12 @@ pub struct Journal {
 impl Journal {
     /// Until the owner has ended and all is committed. After a failure it ends at once, and nothing is answered.
     pub fn run(&mut self) -> Result<(), Failure> {
-        let mut seals = Vec::new();
         let (mut busy_at, mut disk_at) = (Instant::now(), None::<Instant>);
         loop {
             let wait = if self.publisher.has_more() { SOON } else { LATER };
             match self.handover.take(&mut self.batch, wait) {
                 Taken::Batch => {
-                    self.commit(&mut seals)?;
+                    self.commit()?;
                     busy_at = Instant::now();
                     self.store.tidy(false)?;
                 }
@@ -69,32 +66,31 @@ impl Journal {
         self.store.tidy(true)
     }
 
-    fn commit(&mut self, seals: &mut Vec<Seal>) -> Result<(), Failure> {
-        let txs = &self.batch.txs;
-        let mut grown = Vec::new();
+    fn commit(&mut self) -> Result<(), Failure> {
+        let Decisions { txs, seals, grown, .. } = &self.batch;
         if !txs.is_empty() {
             let started = Instant::now();
-            seals.clear();
-            self.chains.seal(txs, seals);
-            grown = self.chains.take_grown();
-            let heads: Vec<Head> = grown.iter().map(|grown| grown.head.clone()).collect();
+            let heads: Vec<Head> = grown.values().map(|grown| grown.head.clone()).collect();
             self.store.commit(&Batch { txs, seals, heads: &heads })?;
             self.counters.committed(started.elapsed().as_micros() as u64, txs.len() as u64);
         }
-        self.publish(&grown);
+        self.publish();
         Ok(())
     }
 
     /// Answers come before events: who bought hears of it first.
-    fn publish(&mut self, grown: &[Grown]) {
-        for grown in grown {
+    fn publish(&mut self) {
+        let Decisions { txs, seals, grown, answers } = &mut self.batch;
+        for grown in grown.values() {
             self.fast.committed_now(grown);
         }
-        for answer in self.batch.answers.drain(..) {
+        for answer in answers.drain(..) {
             answer.tell();
         }
-        self.publisher.committed(&self.batch.txs, grown, self.clock.now());
-        self.batch.txs.clear();
+        self.publisher.committed(txs, grown.values(), self.clock.now());
+        txs.clear();
+        seals.clear();
+        grown.clear();
     }
 
     fn look_at_disk(&self) {

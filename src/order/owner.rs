@@ -1,4 +1,5 @@
-//! The owner thread: drains what waits, decides each command in order, and hands the decisions to the journal.
+//! The owner thread: drains what waits, decides each command in order, links the entries into their chains, and hands
+//! the decisions to the journal.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -10,6 +11,7 @@ use crate::{
     id::{HoldId, SkuId, Sub},
     order::{
         Answered,
+        chain::Chains,
         config::Config,
         fast::{Face, Fast},
         handover::{Decisions, Handover, Outcome, Reply, Waiting},
@@ -68,6 +70,7 @@ pub struct Owner {
     pub config: Config,
     pub clock: Clock,
     pub ledger: Ledger,
+    pub chains: Chains,
     pub mailbox: Arc<Mailbox<Ask>>,
     pub fast: Arc<Fast>,
     /// What callers see of each SKU, by its number.
@@ -116,7 +119,15 @@ impl Owner {
         }
         self.ledger.check();
         self.counters.open_holds.store(self.ledger.open_holds(), Relaxed);
-        self.decided.is_empty() || self.handover.put(&mut self.decided)
+        self.decided.is_empty() || self.hand_over()
+    }
+
+    /// Links what was decided into the chains, and hands it to the journal.
+    fn hand_over(&mut self) -> bool {
+        let Decisions { txs, seals, grown, .. } = &mut self.decided;
+        self.chains.seal(txs, seals);
+        grown.extend(self.chains.take_grown().into_iter().map(|chain| (chain.head.sku_no, chain)));
+        self.handover.put(&mut self.decided)
     }
 
     /// As many as the next commit takes beside what is in it already: a storm of expiries must not make buyers wait for

@@ -138,7 +138,7 @@ impl Publisher {
         !self.waiting.is_empty() || !self.pacer.due.is_empty()
     }
 
-    pub fn committed(&mut self, txs: &[Tx], grown: &[Grown], now: UnixMs) {
+    pub fn committed<'a>(&mut self, txs: &[Tx], grown: impl Iterator<Item = &'a Grown>, now: UnixMs) {
         for tx in txs {
             match &tx.what {
                 What::Opened(_) => {}

@@ -71,7 +71,6 @@ impl Desk {
         let mut journal = Journal {
             clock: clock.clone(),
             store,
-            chains: Chains::restore(&skus),
             fast: fast.clone(),
             handover: handover.clone(),
             publisher: Publisher::new(&config, events, counters.clone()),
@@ -79,12 +78,14 @@ impl Desk {
             batch: Decisions::default(),
             reserve_bytes: config.reserve_mb.saturating_mul(1 << 20),
         };
+        let chains = Chains::restore(&skus);
         let faces = show(&fast, &ledger, skus);
         let owner = Owner {
             config: config.clone(),
             clock: clock.clone(),
             checkpoint_tx: ledger.last_tx() - tail,
             ledger,
+            chains,
             more_are_due: false,
             mailbox: mailbox.clone(),
             faces,
