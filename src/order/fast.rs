@@ -9,8 +9,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use arc_swap::ArcSwapOption;
-use dashmap::DashMap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::{
     clock::UnixMs,
@@ -39,18 +40,25 @@ pub struct Face {
 
 #[derive(Debug)]
 pub struct Fast {
-    faces: DashMap<SkuId, Arc<Face>>,
+    /// Read by every caller and changed seldom: readers share it without counting themselves.
+    faces: ArcSwap<HashMap<SkuId, Arc<Face>>>,
     /// Keys that were accepted, and those of requests that are on their way.
     keys: KnownKeys,
 }
 
 impl Fast {
     pub fn new(keys_max: usize) -> Self {
-        Self { faces: DashMap::new(), keys: KnownKeys::new(keys_max) }
+        Self { faces: ArcSwap::default(), keys: KnownKeys::new(keys_max) }
     }
 
     fn face(&self, sku: &SkuId) -> Option<Arc<Face>> {
-        self.faces.get(sku).map(|face| face.clone())
+        self.faces.load().get(sku).cloned()
+    }
+
+    fn add(&self, new: impl IntoIterator<Item = (SkuId, Arc<Face>)>) {
+        let mut faces = HashMap::clone(&self.faces.load());
+        faces.extend(new);
+        self.faces.store(Arc::new(faces));
     }
 
     /// The last committed count, and the hash of its entry.
@@ -75,13 +83,15 @@ impl Fast {
 
     /// Refuses as sold out what the owner would refuse too. Whatever else may be wrong is left to the owner.
     pub fn sold_out(&self, lines: &[LineRequest], now: UnixMs, key: KeyId) -> Option<Refusal> {
-        let faces: Vec<_> = lines.iter().map(|line| self.face(&line.sku)).collect::<Option<_>>()?;
+        let known = self.faces.load();
+        let faces: SmallVec<[&Face; 4]> =
+            lines.iter().map(|line| known.get(&line.sku).map(Arc::as_ref)).collect::<Option<_>>()?;
         let short = lines.iter().zip(&faces).find_map(|(line, face)| {
             let available = face.available.load(Ordering::Acquire);
             (available < u64::from(line.quantity)).then(|| Refusal::SoldOut { sku: line.sku.clone(), available })
         })?;
-        let terms: Vec<_> = faces.iter().map(|face| face.terms.load_full()).collect::<Option<_>>()?;
-        let terms: Vec<_> = terms.iter().map(Arc::as_ref).collect();
+        let terms: SmallVec<[_; 4]> = faces.iter().map(|face| face.terms.load()).collect();
+        let terms: SmallVec<[&Terms; 4]> = terms.iter().map(|terms| terms.as_deref()).collect::<Option<_>>()?;
         offer(lines, &terms, now).ok()?;
         (!self.keys.may_have(key)).then_some(short)
     }
@@ -107,18 +117,26 @@ impl Fast {
 
     /// A SKU's book after its terms were told.
     pub fn defined(&self, book: &Book) -> Arc<Face> {
-        let new = || Arc::new(Face::new(book.merchant.clone(), book.count.available));
-        let face = self.faces.entry(book.sku.clone()).or_insert_with(new).clone();
+        let face = self.face(&book.sku).unwrap_or_else(|| {
+            let new = Arc::new(Face::new(book.merchant.clone(), book.count.available));
+            self.add([(book.sku.clone(), new.clone())]);
+            new
+        });
         face.terms.store(book.terms.clone());
         face
     }
 
-    pub fn restored(&self, sku: &OpenedSku, committed: Committed) -> Arc<Face> {
-        let face = Face::new(sku.merchant.clone(), committed.count.available);
-        *face.committed() = committed;
-        let face = Arc::new(face);
-        self.faces.insert(sku.sku.clone(), face.clone());
-        face
+    /// SKUs as they were taken up, in the order of their numbers; returns their faces in the same.
+    pub fn restored(&self, skus: impl Iterator<Item = (OpenedSku, Committed)>) -> Vec<Arc<Face>> {
+        let face = |(sku, committed): (OpenedSku, Committed)| {
+            let face = Face::new(sku.merchant, committed.count.available);
+            *face.committed() = committed;
+            (sku.sku, Arc::new(face))
+        };
+        let faces: Vec<_> = skus.map(face).collect();
+        let by_number = faces.iter().map(|(_, face)| face.clone()).collect();
+        self.add(faces);
+        by_number
     }
 
     pub fn committed_now(&self, grown: &Grown) {

@@ -130,11 +130,10 @@ fn show(fast: &Fast, ledger: &Ledger, skus: Vec<SkuRow>) -> Vec<Arc<Face>> {
     for key in ledger.hold_keys() {
         fast.accepted(key);
     }
-    let face = |row: SkuRow| {
+    fast.restored(skus.into_iter().map(|row| {
         let (count, hash) = (row.head.count, row.head.hash);
-        fast.restored(&row.sku, Committed { count, hash, row: row.head.row, marks: row.marks })
-    };
-    skus.into_iter().map(face).collect()
+        (row.sku, Committed { count, hash, row: row.head.row, marks: row.marks })
+    }))
 }
 
 /// Starts a thread of the ledger. A panic in it poisons the ledger; its end ends the other.

@@ -26,7 +26,7 @@ use maishou::{
 };
 use tokio::sync::oneshot;
 
-use crate::shop::SKU;
+use crate::{shop::SKU, slow_store::flush_longer};
 
 const ASKS_MAX: usize = 131_072;
 const ROUND_MAX: usize = 256;
@@ -153,9 +153,7 @@ fn write(mut file: File, delay: Duration, next: &(Mutex<Encoded>, Condvar)) {
         std::mem::swap(&mut slot.replies, &mut batch.replies);
         drop(slot);
         file.write_all(&batch.bytes).and_then(|()| file.sync_data()).expect("the disk takes the log");
-        if !delay.is_zero() {
-            thread::sleep(delay);
-        }
+        flush_longer(delay);
         batch.bytes.clear();
         for (reply, id) in batch.replies.drain(..) {
             let _nobody_hears = reply.send(id);

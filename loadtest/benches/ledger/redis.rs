@@ -9,7 +9,6 @@ use std::{
     path::Path,
     process::Command,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -44,6 +43,7 @@ redis.call('SET', KEYS[1], id, 'EX', 86400)
 return tostring(id)
 ";
 const STARTS_IN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 struct Redis {
     process: Child,
@@ -76,7 +76,7 @@ impl Redis {
                 Ok(connection) => break connection,
                 Err(error) => ensure!(self.process.is_running() && Instant::now() < deadline, "redis-server: {error}"),
             }
-            thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(LOOK_EVERY).await;
         };
         redis::cmd("SET").arg("stock").arg(1u64 << 40).exec_async(&mut connection).await?;
         self.script.load_async(&mut connection).await?;

@@ -12,6 +12,14 @@ pub struct SlowStore<S> {
     pub delay: Duration,
 }
 
+/// What a slower disk adds to a flush.
+pub fn flush_longer(delay: Duration) {
+    if !delay.is_zero() {
+        #[expect(clippy::disallowed_methods, reason = "the delay is what is measured")]
+        thread::sleep(delay);
+    }
+}
+
 impl<S: Store> Store for SlowStore<S> {
     fn newest(&mut self) -> Result<UnixMs, Failure> {
         self.store.newest()
@@ -23,9 +31,7 @@ impl<S: Store> Store for SlowStore<S> {
 
     fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
         self.store.commit(batch)?;
-        if !self.delay.is_zero() {
-            thread::sleep(self.delay);
-        }
+        flush_longer(self.delay);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use super::{
     names::Names,
     read, rows,
     rows::{Unreadable, damaged, number, time},
+    take,
 };
 use crate::order::{
     hold::Step,
@@ -27,7 +28,7 @@ const DAMAGE_MAX: u32 = 100;
 
 /// Tells everything. What cannot be read because a row does not hold what it must is told as that.
 pub fn tell(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()> {
-    load::each(db, "integrity_check", &format!("PRAGMA integrity_check({DAMAGE_MAX})"), |row| {
+    take::each(db, "integrity_check", &format!("PRAGMA integrity_check({DAMAGE_MAX})"), |row| {
         let said: String = row.get(0)?;
         if said != "ok" {
             audit.damaged(&said);

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{
-    load::each,
     rows::{number, parsed, shared_text},
+    take::each,
 };
 use crate::order::store::{Checkpoint, PersonThen, PiecesThen};
 

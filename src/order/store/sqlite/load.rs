@@ -1,11 +1,6 @@
 //! Reading what the ledger needs to go on: the checkpoint, what was open or recent then, and what came after.
 
-use std::{
-    collections::{HashMap, HashSet},
-    panic::resume_unwind,
-    sync::mpsc::sync_channel,
-    thread,
-};
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
@@ -13,6 +8,7 @@ use super::{
     checkpoint,
     names::Names,
     rows::{self, Unreadable, bytes, number, parsed, time},
+    take::{each, each_hold, located, taken},
 };
 use crate::{
     clock::UnixMs,
@@ -47,42 +43,6 @@ pub fn load(db: &mut Connection, recent: UnixMs, restore: &mut dyn Restore) -> r
     load_adjustments(db, restore)?;
     let (tx, at) = last(db)?;
     taken(restore.last(tx, at))
-}
-
-/// Rows that are read ahead, in chunks.
-const CHUNK: usize = 1_024;
-const CHUNKS_AHEAD: usize = 8;
-
-/// Takes every row of a query. What cannot be taken is named by `table` and the row's first column.
-pub fn each(
-    db: &Connection,
-    table: &str,
-    query: &str,
-    mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
-) -> rusqlite::Result<()> {
-    let mut query = db.prepare(query)?;
-    let mut rows = query.query([])?;
-    while let Some(row) = rows.next()? {
-        take(row).map_err(|error| {
-            let place = row.get::<_, i64>(0).map_or_else(|_| table.to_owned(), |no| format!("{table} {no}"));
-            located(&place, error)
-        })?;
-    }
-    Ok(())
-}
-
-/// The error with the place where it was met. A failure of SQLite itself has none.
-pub fn located(place: &str, error: rusqlite::Error) -> rusqlite::Error {
-    match error {
-        rusqlite::Error::SqliteFailure(..) => error,
-        rusqlite::Error::FromSqlConversionFailure(_, _, what) => rows::damaged(0, Damage(format!("{place}: {what}"))),
-        rusqlite::Error::QueryReturnedNoRows => rows::damaged(0, Damage(format!("{place} is missing"))),
-        other => rows::damaged(0, Damage(format!("{place}: {other}"))),
-    }
-}
-
-fn taken(taken: Result<(), Damage>) -> rusqlite::Result<()> {
-    taken.map_err(|damage| rows::damaged(0, damage))
 }
 
 /// The hold made by transaction `tx`, which another row names.
@@ -172,37 +132,6 @@ fn hold_row(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<HoldRow> {
     let held = rows::hold(row, names)?;
     let standing = rows::standing(row, &held)?;
     Ok(HoldRow { held, standing, n: rows::first_message(row)?, key: rows::hold_key(row)? })
-}
-
-/// Reads holds on a thread of its own while they are taken: at a start with very many each is half of the work.
-fn each_hold<T: Send>(
-    db: &mut Connection,
-    condition: &str,
-    names: &mut Names,
-    read: impl Fn(&Row<'_>, &mut Names) -> rusqlite::Result<T> + Send,
-    mut take: impl FnMut(T) -> Result<(), Damage>,
-) -> rusqlite::Result<()> {
-    let (to, from) = sync_channel::<Vec<(u64, T)>>(CHUNKS_AHEAD);
-    thread::scope(|scope| {
-        let reading = scope.spawn(move || {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            each(db, "hold", &rows::numbered_holds(condition), |row| {
-                chunk.push((number(row, 0)?, read(row, names)?));
-                let full = chunk.len() == CHUNK;
-                let gone = full && to.send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).is_err();
-                if gone { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
-            })?;
-            // Nobody takes it when something before could not be taken.
-            let _nobody = to.send(chunk);
-            Ok(())
-        });
-        let mut rows = from.into_iter().flatten();
-        let taken =
-            rows.try_for_each(|(tx, row)| taken(take(row)).map_err(|error| located(&format!("hold {tx}"), error)));
-        drop(rows);
-        let read = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
-        taken.and(read)
-    })
 }
 
 /// Holds up to the checkpoint that are still open, or recent.

@@ -11,6 +11,7 @@ mod offline;
 mod read;
 mod rows;
 mod schema;
+mod take;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -188,7 +189,7 @@ impl Store for Sqlite {
     fn signing_seed(&mut self) -> Result<[u8; 32], Failure> {
         let known = "SELECT seed FROM signing_key ORDER BY no DESC LIMIT 1";
         let seed = self.db.query_row(known, [], |row| rows::bytes(row, 0)).optional();
-        if let Some(seed) = seed.map_err(|error| self.unreadable(load::located("signing_key", error)))? {
+        if let Some(seed) = seed.map_err(|error| self.unreadable(take::located("signing_key", error)))? {
             return Ok(seed);
         }
         let seed: [u8; 32] = rand::random();
