@@ -40,8 +40,8 @@ const SQLITE_NEEDED: (i32, &str) = (3_051_003, "3.51.3");
 /// SQLite flushes with fsync where fdatasync would do, unless it was compiled for it (`.cargo/config.toml`). That is
 /// slower, not wrong.
 const FDATASYNC_FLAG: &str = "HAVE_FDATASYNC";
-/// A write-ahead log of more pages than this (16 MiB) is moved into the file, so that its own blocks are used again.
-const WAL_PAGES: i64 = 4_096;
+/// A write-ahead log of more pages than this (6 MiB) is moved into the file, so that its own blocks are used again.
+const WAL_PAGES: i64 = 1_536;
 /// So many pages, or fewer, are moved between two commits; more are moved beside them.
 const WAL_REST: i64 = 256;
 /// How often the size of the write-ahead log is looked at, in commits.
