@@ -53,11 +53,18 @@ struct Ground<'a> {
     /// A VFS by its name; absent is the machine's.
     vfs: Option<&'a str>,
     synchronous: &'a str,
+    /// From so many pages on the write-ahead log is moved.
+    wal_pages: i64,
+    /// So many pages, or fewer, are moved between two commits.
+    wal_rest: i64,
+    /// How often the log is looked at, in commits.
+    look_every: u32,
 }
 
 impl Default for Ground<'_> {
     fn default() -> Self {
-        Self { vfs: None, synchronous: "FULL" }
+        let (wal_pages, wal_rest, look_every) = (WAL_PAGES, WAL_REST, LOOK_EVERY);
+        Self { vfs: None, synchronous: "FULL", wal_pages, wal_rest, look_every }
     }
 }
 
@@ -86,6 +93,9 @@ pub struct Sqlite {
     db: Connection,
     path: PathBuf,
     mover: Mover,
+    wal_pages: i64,
+    wal_rest: i64,
+    look_every: u32,
     commits_since_look: u32,
     /// Held while the store is open, so that a file has one owner.
     _lock: File,
@@ -117,7 +127,9 @@ impl Sqlite {
         sync_folder(path).map_err(|error| io(path, error))?;
         db.set_prepared_statement_cache_capacity(32);
         let mover = Mover::start(ground.writer(path)?).map_err(|error| io(path, error))?;
-        Ok(Self { db, path: path.to_owned(), mover, commits_since_look: 0, _lock: lock })
+        let Ground { wal_pages, wal_rest, look_every, .. } = ground;
+        let path = path.to_owned();
+        Ok(Self { db, path, mover, wal_pages, wal_rest, look_every, commits_since_look: 0, _lock: lock })
     }
 
     /// What could not be read at the start: the file is damaged, unless SQLite says that the machine failed.
@@ -203,15 +215,15 @@ impl Store for Sqlite {
 
     fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
         self.commits_since_look += 1;
-        if !idle && self.commits_since_look < LOOK_EVERY {
+        if !idle && self.commits_since_look < self.look_every {
             return Ok(());
         }
         self.commits_since_look = 0;
         let log = Log::look(&self.db)?;
-        if log.left() == 0 || (log.pages < WAL_PAGES && !idle) || !self.mover.is_idle()? {
+        if log.left() == 0 || (log.pages < self.wal_pages && !idle) || !self.mover.is_idle()? {
             return Ok(());
         }
-        if idle || log.left() <= WAL_REST {
+        if idle || log.left() <= self.wal_rest {
             wal::move_pages(&self.db)?;
         } else {
             self.mover.begin();

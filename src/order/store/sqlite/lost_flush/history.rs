@@ -115,9 +115,7 @@ impl History {
             if self.chance.random_bool(0.15) {
                 Store::checkpoint(&mut store, &scribe.ledger.checkpoint())?;
             }
-            if self.chance.random_bool(0.3) {
-                store.tidy(true)?;
-            }
+            store.tidy(self.chance.random_bool(0.3))?;
             if self.chance.random_bool(0.1) {
                 drop(store);
                 store = Sqlite::open_on(path, ground)?;
