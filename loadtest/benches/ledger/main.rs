@@ -29,7 +29,7 @@ use clap::Parser;
 /// Benchmarks of the ledger.
 #[derive(Parser)]
 struct Options {
-    /// Only these: holds, flood, sold-out, expiry, restart, redis
+    /// Only these: holds, flood, sold-out, expiry, restart, redis, and socket, which is part of redis otherwise
     only: Vec<String>,
     /// Rounds of each measurement; medians are told
     #[arg(long, default_value_t = 5)]
