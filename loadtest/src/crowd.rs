@@ -172,7 +172,7 @@ impl Stand {
 }
 
 /// Starts a connection from a local address of the machine's own network; elsewhere the system chooses one.
-fn connect(server: SocketAddr, number: usize) -> io::Result<TcpStream> {
+pub fn connect(server: SocketAddr, number: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;

@@ -44,3 +44,14 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     }
     Ok(Duration::from_nanos(nanos))
 }
+
+/// Keeps the calling thread, and those that it starts from here on, on one core.
+pub fn stay_on(core: usize) -> io::Result<()> {
+    // SAFETY: zeros are an empty set, which the macro adds to; the call reads it.
+    let done = unsafe {
+        let mut cores: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut cores);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,9 +1,11 @@
 use std::{
     net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use maishou::{
     client::{Http, Server},
@@ -15,7 +17,6 @@ use tokio::{
 };
 
 use crate::{
-    Options,
     crowd::{Crowd, Plan},
     people::People,
     process,
@@ -25,6 +26,31 @@ use crate::{
     stage::Stage,
     token::Tokens,
 };
+
+/// What a run is asked for on the command line.
+#[derive(Args)]
+pub struct Options {
+    /// A scenario file, or the name of one in config/loadtest
+    pub scenario: PathBuf,
+    /// Where the server is
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub server: String,
+    /// A file with the server's `auth.secret`. Without it the server must be a demo, whose room is used
+    #[arg(long)]
+    pub secret_file: Option<PathBuf>,
+    /// In place of the scenario's
+    #[arg(long)]
+    pub viewers: Option<usize>,
+    /// In place of the scenario's
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// The server's process, where it runs on this machine: its memory and CPU time are reported
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Writes the report to this file, too
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
 
 /// How long arriving may take beyond what the rate of arrivals says.
 const ARRIVAL_SPARE: Duration = Duration::from_secs(30);
