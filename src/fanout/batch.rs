@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::ring::{Encoded, Read, Ring};
+use crate::ring::{Encoded, Read, Ring, Wire};
 
 /// The most that one visit writes to one connection, unless a single frame is longer.
 const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -19,7 +19,8 @@ pub(super) struct Source {
     pub(super) followers: RefCell<BTreeSet<usize>>,
     /// Stands in the queue for a sweep out of turn.
     pub(super) is_urgent: Cell<bool>,
-    batch: RefCell<Option<Rc<Batch>>>,
+    /// The plain one and the compressed one.
+    batches: [RefCell<Option<Rc<Batch>>>; 2],
 }
 
 /// Frames one after another in one piece, made once for all viewers that stand at the same position.
@@ -42,14 +43,14 @@ pub(super) struct Written {
 
 impl Source {
     pub(super) fn new(ring: Arc<Ring>) -> Rc<Self> {
-        let (followers, batch) = Default::default();
-        Rc::new(Self { ring, followers, is_urgent: Cell::new(false), batch })
+        let (followers, batches) = Default::default();
+        Rc::new(Self { ring, followers, is_urgent: Cell::new(false), batches })
     }
 
-    /// The frames from `position` on. `None` when the ring has forgotten them.
-    pub(super) fn batch(&self, position: u64) -> Option<Rc<Batch>> {
+    /// The frames from `position` on, compressed or not. `None` when the ring has forgotten them.
+    pub(super) fn batch(&self, position: u64, deflates: bool) -> Option<Rc<Batch>> {
         let head = self.ring.head();
-        let mut kept = self.batch.borrow_mut();
+        let mut kept = self.batches[usize::from(deflates)].borrow_mut();
         if let Some(batch) = kept.as_ref().filter(|batch| batch.from == position && batch.head == head) {
             return Some(batch.clone());
         }
@@ -58,7 +59,7 @@ impl Source {
         match self.ring.read(position, BATCH_BYTES_MAX, &mut frames) {
             Read::FellOff => None,
             Read::UpTo(_) => {
-                let batch = Rc::new(Batch::of(position, head, &frames));
+                let batch = Rc::new(Batch::of(position, head, &frames, deflates));
                 *kept = Some(batch.clone());
                 Some(batch)
             }
@@ -66,20 +67,24 @@ impl Source {
     }
 }
 
+fn wire(frame: &Encoded, deflates: bool) -> &Wire {
+    if deflates { frame.deflated() } else { &frame.wire }
+}
+
 impl Batch {
-    fn of(from: u64, head: u64, frames: &[Encoded]) -> Self {
+    fn of(from: u64, head: u64, frames: &[Encoded], deflates: bool) -> Self {
         let mut end = 0;
         let ends = frames.iter().map(|frame| {
-            end += frame.wire.bytes().len();
+            end += wire(frame, deflates).bytes().len();
             end
         });
         let ends = ends.collect();
         let bytes = match frames {
-            [only] => only.wire.bytes().clone(),
+            [only] => wire(only, deflates).bytes().clone(),
             several => several
                 .iter()
                 .fold(Vec::with_capacity(end), |mut bytes, frame| {
-                    bytes.extend_from_slice(frame.wire.bytes());
+                    bytes.extend_from_slice(wire(frame, deflates).bytes());
                     bytes
                 })
                 .into(),

@@ -38,8 +38,8 @@ pub struct Config {
     pub close_seconds: u64,
     /// The kernel's send buffer of a connection in bytes (SO_SNDBUF): what a stalled client can pin, times about three.
     pub send_buffer_bytes: usize,
-    /// Bytes read at a time, kept for each connection.
-    pub read_buffer_bytes: usize,
+    /// Whether frames are compressed for clients that offer permessage-deflate (RFC 7692): once for all of them.
+    pub deflate: bool,
 }
 
 impl Default for Config {
@@ -61,7 +61,7 @@ impl Default for Config {
             stall_seconds: 20,
             close_seconds: 5,
             send_buffer_bytes: 32 << 10,
-            read_buffer_bytes: 1 << 10,
+            deflate: true,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         stats::Counters,
     },
     protocol::CloseCode,
-    ring::{OpCode, Wire},
+    ring::{OpCode, Snap, Wire},
 };
 
 /// What a close without a code, and an end without a close, count as (RFC 6455 section 7.1.5).
@@ -32,6 +32,7 @@ const REASON_LEN_MAX: usize = 123;
 pub(super) struct Connection {
     pub(super) key: usize,
     pub(super) sink: Sink,
+    pub(super) deflates: bool,
     pub(super) mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
     opened: Instant,
@@ -77,12 +78,13 @@ impl Connection {
     pub(super) fn new(
         key: usize,
         sink: Sink,
+        deflates: bool,
         mailbox: Arc<Mailbox>,
         counters: Arc<Counters>,
         now: Instant,
     ) -> Rc<Self> {
         let (heard, pinged) = (Cell::new(now), Cell::new(false));
-        Rc::new(Self { key, sink, mailbox, counters, opened: now, heard, pinged, out: RefCell::default() })
+        Rc::new(Self { key, sink, deflates, mailbox, counters, opened: now, heard, pinged, out: RefCell::default() })
     }
 
     /// Writes what waits, as much as the socket takes: the rest, then control and mailbox, and, when it is this
@@ -163,7 +165,7 @@ impl Connection {
                 self.stop_following(out, shard);
                 let source = shard.follow(ring, self.key);
                 out.following = Some(Following { source, position });
-                out.rest = first.map(|wire| wire.bytes().clone());
+                out.rest = first.map(|snapshot| self.wire(&snapshot).bytes().clone());
             }
             Item::Close { code, reason } => {
                 self.stop_following(out, shard);
@@ -184,7 +186,7 @@ impl Connection {
         if source.ring.head() <= *position {
             return Ok(());
         }
-        let Some(batch) = source.batch(*position) else { return self.overrun(out) };
+        let Some(batch) = source.batch(*position, self.deflates) else { return self.overrun(out) };
 
         let taken = self.write(&batch.bytes, &mut out.blocked)?;
         let written = batch.written(taken);
@@ -206,8 +208,12 @@ impl Connection {
         self.counters.overruns.add(1);
         self.counters.skipped.add(snapshot.position.saturating_sub(*position));
         *position = snapshot.position;
-        out.rest = Some(snapshot.wire.bytes().clone());
+        out.rest = Some(self.wire(&snapshot).bytes().clone());
         self.write_rest(out)
+    }
+
+    fn wire<'a>(&self, snapshot: &'a Snap) -> &'a Wire {
+        if self.deflates { snapshot.deflated() } else { &snapshot.wire }
     }
 
     fn write(&self, bytes: &[u8], blocked: &mut Option<Instant>) -> io::Result<usize> {

@@ -96,7 +96,7 @@ impl Fanout {
     /// Gives a socket to the shard with the fewest connections. Its HTTP upgrade is answered already; when the server
     /// is full or drains the client is told so by a close code.
     pub fn adopt(&self, socket: Socket, inbound: Box<dyn Inbound>) -> Result<(), Refused> {
-        self.prepare(socket.stream())?;
+        self.prepare(&socket.stream)?;
         let shard = self.emptiest();
         let refused = self.refusal();
         let turned_away = match &refused {
@@ -109,10 +109,7 @@ impl Fanout {
             Some(_) => Some((CloseCode::TooMany, "the server is full".to_owned())),
         };
 
-        let count = match &socket {
-            Socket::Plain { .. } => &shard.counters.plain,
-            Socket::Tls { .. } => &shard.counters.tls,
-        };
+        let count = if socket.tls.is_some() { &shard.counters.tls } else { &shard.counters.plain };
         count.add(1);
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
         if shard.orders.try_send(Order::Adopt { id, socket, inbound, turned_away }).is_err() {
@@ -126,6 +123,11 @@ impl Fanout {
                 Err(refused)
             }
         }
+    }
+
+    /// Whether sockets may agree on permessage-deflate.
+    pub fn deflates(&self) -> bool {
+        self.0.config.deflate
     }
 
     pub fn stats(&self) -> Stats {
@@ -190,14 +192,6 @@ impl Fanout {
 impl Handle {
     fn connections(&self) -> u64 {
         self.counters.plain.get() + self.counters.tls.get()
-    }
-}
-
-impl Socket {
-    fn stream(&self) -> &TcpStream {
-        match self {
-            Self::Plain { stream, .. } | Self::Tls { stream, .. } => stream,
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::{
     protocol::CloseCode,
-    ring::{Ring, Wire},
+    ring::{Ring, Snap, Wire},
 };
 
 /// What waits for one connection, put in from any thread and taken out by its shard.
@@ -30,7 +30,7 @@ pub(super) struct Limits {
 
 pub(super) enum Item {
     Text(Wire),
-    Follow { ring: Arc<Ring>, position: u64, first: Option<Wire> },
+    Follow { ring: Arc<Ring>, position: u64, first: Option<Snap> },
     Close { code: CloseCode, reason: String },
 }
 
@@ -52,8 +52,9 @@ pub(super) struct Bell {
 impl Item {
     fn len(&self) -> usize {
         match self {
-            Self::Text(wire) | Self::Follow { first: Some(wire), .. } => wire.bytes().len(),
-            Self::Follow { .. } | Self::Close { .. } => 0,
+            Self::Text(wire) => wire.bytes().len(),
+            Self::Follow { first, .. } => first.as_ref().map_or(0, |snapshot| snapshot.wire.bytes().len()),
+            Self::Close { .. } => 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Many sockets, one writer per core: what a room says reaches its viewers, and what they say reaches their sessions.
 //!
 //! A shard is a thread with a single-threaded runtime. A socket moves to one after its upgrade and stays. Reading is a
-//! small task per connection (tungstenite); writing is ours alone: a sweep visits the connections of a shard in
+//! small task per connection, out of one buffer per shard; writing is ours alone: a sweep visits the connections of a shard in
 //! staggered slots and gives each the frames between its position in the room's ring and the head. Frames are encoded
 //! once and shared; a connection owns a position, the rest of a half-written frame, and a small bounded queue for
 //! replies that exists only while it is used. It deliberately does not know rooms, tokens or commands: it carries
@@ -12,6 +12,8 @@ mod config;
 mod connection;
 #[expect(clippy::module_inception, reason = "the file is named for its type")]
 mod fanout;
+mod incoming;
+mod inflate;
 mod mailbox;
 mod outlet;
 mod pace;
@@ -33,18 +35,15 @@ pub use fanout::{Error, Fanout, Refused};
 pub use outlet::{Full, Outlet};
 pub use stats::Stats;
 
-/// A socket after its HTTP upgrade was answered, and the bytes of the client that were read beyond it.
-pub enum Socket {
-    Plain {
-        stream: std::net::TcpStream,
-        read_ahead: Bytes,
-    },
-    /// The TLS handshake is done; `read_ahead` is deciphered.
-    Tls {
-        stream: std::net::TcpStream,
-        session: Box<rustls::ServerConnection>,
-        read_ahead: Bytes,
-    },
+/// A socket after its HTTP upgrade was answered.
+pub struct Socket {
+    pub stream: std::net::TcpStream,
+    /// With TLS, whose handshake is done.
+    pub tls: Option<Box<rustls::ServerConnection>>,
+    /// What was read of the client beyond the upgrade, deciphered.
+    pub read_ahead: Bytes,
+    /// permessage-deflate was agreed on, without context takeover on either side (RFC 7692).
+    pub deflates: bool,
 }
 
 /// What a connection says, told to whoever sits above.
@@ -55,7 +54,7 @@ pub trait Inbound: Send + 'static {
     /// One message of the client. The next one is read when this future is done, which is the back-pressure; it is
     /// never dropped half-way, except when the shard itself stops. It runs on the shard's thread: it must not block
     /// nor compute for long.
-    fn message<'a>(&'a mut self, text: String) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    fn message<'a>(&'a mut self, text: &str) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
     /// The connection is gone, called once and last. `code` is the close code we gave, else the client's, else 1005
     /// (it gave none) or 1006 (it vanished).

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     fanout::mailbox::{Item, Mailbox},
     protocol::CloseCode,
-    ring::{Ring, Wire},
+    ring::{Ring, Snap, Wire},
 };
 
 /// The way down to one connection, from any thread. Clones lead to the same connection; none keeps it alive.
@@ -24,8 +24,8 @@ impl Outlet {
     }
 
     /// From here on, behind what was sent before, the connection is given the frames of `ring` from `position` on;
-    /// `first` (a snapshot's `wire`) goes before them. A second call changes the ring.
-    pub fn follow(&self, ring: Arc<Ring>, position: u64, first: Option<Wire>) {
+    /// `first` goes before them. A second call changes the ring.
+    pub fn follow(&self, ring: Arc<Ring>, position: u64, first: Option<Snap>) {
         self.0.put(Item::Follow { ring, position, first });
     }
 

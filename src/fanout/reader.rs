@@ -1,8 +1,4 @@
-use std::{
-    io::{self, ErrorKind, Read, Write},
-    rc::Rc,
-    time::Duration,
-};
+use std::{io::ErrorKind, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -10,25 +6,21 @@ use tokio::{
     task::consume_budget,
     time::{Instant, timeout},
 };
-use tokio_tungstenite::tungstenite::{
-    Error, Message,
-    error::ProtocolError,
-    protocol::{Role, WebSocket, WebSocketConfig},
-};
 
 use crate::{
     fanout::{
-        Config, Inbound,
+        Inbound,
         connection::{Connection, VANISHED},
+        incoming::{HEADER_LEN_MAX, Incoming, Said, Terms, Wrong},
+        inflate::Inflate,
         mailbox::Item,
         shard::Shard,
     },
     protocol::CloseCode,
-    ring::OpCode,
 };
 
-/// Room for the control frames that tungstenite answers with; they are taken from it at once.
-const CONTROL_BYTES_MAX: usize = 512;
+/// Bytes that a read may bring beyond the longest message.
+const READ_BEYOND: usize = 4 << 10;
 
 /// Why reading ended.
 enum Ended {
@@ -52,10 +44,9 @@ pub(super) async fn attend(
         inbound.open(shard.outlet(&connection));
     }
 
-    let ears = Ears { shard: &shard, connection: &connection };
-    let config = websocket_config(&shard.config);
-    let mut websocket = WebSocket::from_partially_read(ears, read_ahead.into(), Role::Server, Some(config));
-    match listen(&mut websocket, &mut inbound).await {
+    let mut rest = read_ahead.to_vec();
+    drop(read_ahead);
+    match listen(&shard, &connection, &mut rest, &mut inbound).await {
         Ended::Closed => written(&shard, &connection).await,
         Ended::Gone => {}
         Ended::Broken(how) => {
@@ -73,56 +64,128 @@ pub(super) async fn attend(
     }
 }
 
-fn websocket_config(config: &Config) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(config.read_buffer_bytes)
-        .write_buffer_size(0)
-        .max_write_buffer_size(CONTROL_BYTES_MAX)
-        .max_message_size(Some(config.message_bytes_max))
-        .max_frame_size(Some(config.message_bytes_max))
-}
-
-async fn listen(websocket: &mut WebSocket<Ears<'_>>, inbound: &mut Option<Box<dyn Inbound>>) -> Ended {
+/// Listens until the client ends or breaks the protocol. `rest` is what was read of a frame that is not whole yet.
+async fn listen(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    rest: &mut Vec<u8>,
+    inbound: &mut Option<Box<dyn Inbound>>,
+) -> Ended {
+    let mut incoming = Incoming::default();
     loop {
-        let message = match websocket.read() {
-            Ok(message) => message,
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                let stream = websocket.get_ref().connection.sink.stream();
-                match stream.ready(Interest::READABLE).await {
-                    Ok(_) => continue,
-                    Err(_) => return Ended::Gone,
-                }
+        let heard = shard.reading.borrow_mut().next(connection, &mut incoming, rest, |said| {
+            connection.heard(Instant::now());
+            hear(shard, connection, said, inbound)
+        });
+        match heard {
+            Ok(None) if connection.sink.stream().ready(Interest::READABLE).await.is_err() => return Ended::Gone,
+            Ok(None | Some(Heard::All)) => {}
+            Ok(Some(Heard::Work(work))) => {
+                work.await;
+                // A client that sends many at once fills the socket before it fills the mailbox.
+                shard.pump(connection, false, Instant::now());
             }
-            Err(error) => return ended(&error),
-        };
-
-        let Ears { shard, connection } = *websocket.get_ref();
-        connection.heard(Instant::now());
-        match message {
-            Message::Text(text) => {
-                shard.counters.messages_in.add(1);
-                let is_open = connection.mailbox.ended().is_none();
-                if let Some(inbound) = inbound.as_mut().filter(|_| is_open) {
-                    inbound.message(text.as_str().to_owned()).await;
-                    // A client that sends many at once fills the socket before it fills the mailbox.
-                    shard.pump(connection, false, Instant::now());
-                }
-            }
-            Message::Binary(_) => return Ended::Broken("messages are text"),
-            Message::Close(frame) => connection.answer_close(shard, frame.map(|frame| frame.code.into())),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            Ok(Some(Heard::Close)) => return Ended::Closed,
+            Err(ended) => return ended,
         }
         consume_budget().await;
     }
 }
 
-fn ended(error: &Error) -> Ended {
-    match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => Ended::Closed,
-        Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ended::Gone,
-        Error::Capacity(_) => Ended::Broken("a message is too long"),
-        Error::Utf8(_) => Ended::Broken("a text is not UTF-8"),
-        _ => Ended::Broken("not as RFC 6455 has it"),
+/// What a message leaves to be done, when the buffer it was read from is free again.
+enum Heard<'a> {
+    All,
+    Work(Pin<Box<dyn Future<Output = ()> + Send + 'a>>),
+    Close,
+}
+
+fn hear<'a>(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    said: Said<'_>,
+    inbound: &'a mut Option<Box<dyn Inbound>>,
+) -> Heard<'a> {
+    match said {
+        Said::Text(text) => {
+            shard.counters.messages_in.add(1);
+            let is_open = connection.mailbox.ended().is_none();
+            match inbound.as_mut().filter(|_| is_open) {
+                Some(inbound) => Heard::Work(inbound.message(&text)),
+                None => Heard::All,
+            }
+        }
+        Said::Ping(payload) => {
+            connection.pong(payload);
+            shard.pump(connection, false, Instant::now());
+            Heard::All
+        }
+        Said::Pong => Heard::All,
+        Said::Close(code) => {
+            connection.answer_close(shard, code);
+            Heard::Close
+        }
+    }
+}
+
+/// The one buffer that all connections of a shard are read into. A connection keeps only what is left over of a frame
+/// that is not whole yet.
+pub(super) struct Reading {
+    buffer: Vec<u8>,
+    inflate: Inflate,
+    message_bytes_max: usize,
+}
+
+impl Reading {
+    pub(super) fn new(message_bytes_max: usize) -> Self {
+        let len = message_bytes_max + HEADER_LEN_MAX + READ_BEYOND;
+        Self { buffer: vec![0; len], inflate: Inflate::default(), message_bytes_max }
+    }
+
+    /// Has what the client said next heard, if it is whole in `rest` and what has arrived. `None`: more has to come.
+    fn next<T>(
+        &mut self,
+        connection: &Connection,
+        incoming: &mut Incoming,
+        rest: &mut Vec<u8>,
+        hear: impl FnOnce(Said<'_>) -> T,
+    ) -> Result<Option<T>, Ended> {
+        let Self { buffer, inflate, message_bytes_max } = self;
+        let terms = Terms { message_bytes_max: *message_bytes_max, deflates: connection.deflates };
+        let (mut from, mut to) = (0, rest.len());
+        buffer[..to].copy_from_slice(rest);
+        loop {
+            match incoming.frame(&mut buffer[from..to], terms, inflate) {
+                Err(Wrong(how)) => return Err(Ended::Broken(how)),
+                Ok(Some((len, None))) => from += len,
+                Ok(Some((len, Some(said)))) => {
+                    let heard = hear(said);
+                    keep(rest, &buffer[from + len..to]);
+                    return Ok(Some(heard));
+                }
+                Ok(None) => {
+                    buffer.copy_within(from..to, 0);
+                    (from, to) = (0, to - from);
+                    match connection.sink.read(&mut buffer[to..]) {
+                        Ok(len @ 1..) => to += len,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            keep(rest, &buffer[..to]);
+                            return Ok(None);
+                        }
+                        _ => return Err(Ended::Gone),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Between frames, which is nearly always, nothing is kept and no memory is held.
+fn keep(rest: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        *rest = Vec::new();
+    } else {
+        rest.clear();
+        rest.extend_from_slice(bytes);
     }
 }
 
@@ -156,38 +219,5 @@ async fn discard(connection: &Connection) {
             }
             Err(_) => return,
         }
-    }
-}
-
-/// A connection as tungstenite sees it: it reads the socket, and what it writes, which are control frames only, is
-/// handed to the one writer.
-struct Ears<'a> {
-    shard: &'a Rc<Shard>,
-    connection: &'a Rc<Connection>,
-}
-
-impl Read for Ears<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.connection.sink.read(into)
-    }
-}
-
-impl Write for Ears<'_> {
-    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
-        let mut left = frames;
-        // A control frame of a server: two bytes of header, the second of which is the length.
-        while let &[first, len, ref after @ ..] = left {
-            let (payload, next) = after.split_at(after.len().min(len as usize));
-            if first & 0x0F == OpCode::Pong as u8 {
-                self.connection.pong(payload);
-            }
-            left = next;
-        }
-        self.shard.pump(self.connection, false, Instant::now());
-        Ok(frames.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

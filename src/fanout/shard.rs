@@ -22,7 +22,7 @@ use crate::{
         batch::Source,
         connection::{Connection, Pumped},
         mailbox::{Bell, Item, Limits, Mailbox},
-        reader,
+        reader::{self, Reading},
         sink::Sink,
         stats::Counters,
         sweep,
@@ -63,6 +63,7 @@ pub(super) struct Shard {
     pub(super) is_marked: Cell<bool>,
     pub(super) urgent: RefCell<Vec<Rc<Source>>>,
     pub(super) wake: Notify,
+    pub(super) reading: RefCell<Reading>,
     /// By the address of the ring.
     sources: RefCell<HashMap<usize, Rc<Source>>>,
     bell: Arc<Bell>,
@@ -72,8 +73,10 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) async fn run(config: Config, post: Post, mut orders: mpsc::Receiver<Order>) {
+        let reading = RefCell::new(Reading::new(config.message_bytes_max));
         let shard = Rc::new(Self {
             config,
+            reading,
             counters: post.counters,
             connections: RefCell::default(),
             is_marked: Cell::new(false),
@@ -110,15 +113,12 @@ impl Shard {
         inbound: Box<dyn Inbound>,
         turned_away: Option<(CloseCode, String)>,
     ) {
-        let (stream, session, read_ahead) = match socket {
-            Socket::Plain { stream, read_ahead } => (stream, None, read_ahead),
-            Socket::Tls { stream, session, read_ahead } => (stream, Some(session), read_ahead),
-        };
-        let is_tls = session.is_some();
+        let Socket { stream, tls, read_ahead, deflates } = socket;
+        let is_tls = tls.is_some();
         let Ok(stream) = TcpStream::from_std(stream) else {
             return self.leave(is_tls);
         };
-        let sink = match session {
+        let sink = match tls {
             None => Sink::plain(stream),
             Some(session) => Sink::tls(stream, session),
         };
@@ -128,7 +128,8 @@ impl Shard {
             let place = connections.vacant_entry();
             let limits = Limits { items: self.config.replies_max, bytes: self.config.replies_bytes_max };
             let mailbox = Mailbox::new(id, place.key(), limits, self.bell.clone());
-            let connection = Connection::new(place.key(), sink, mailbox, self.counters.clone(), Instant::now());
+            let connection =
+                Connection::new(place.key(), sink, deflates, mailbox, self.counters.clone(), Instant::now());
             place.insert(connection).clone()
         };
         let inbound = match turned_away {

@@ -7,7 +7,7 @@ use std::{
 
 use rustls::ServerConnection;
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{io::Interest, net::TcpStream};
 
 /// What rustls may hold of a connection that does not read.
 const TLS_BYTES_MAX: usize = 32 << 10;
@@ -99,7 +99,7 @@ impl Sink {
     /// Reads what has arrived; 0 is the end.
     pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => stream.try_read(into),
+            Self::Plain(stream) => read_plain(stream, into),
             Self::Tls(stream, session) => read_records(stream, &mut session.borrow_mut(), into),
         }
     }
@@ -120,6 +120,21 @@ impl Sink {
         let _ = socket.set_linger(Some(Duration::ZERO));
         let _ = socket.shutdown(Shutdown::Both);
     }
+}
+
+/// A read that does not fill `into` has emptied the socket, which the runtime is told, so that it is not tried again
+/// for nothing.
+fn read_plain(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    let mut emptied = None;
+    let read = stream.try_io(Interest::READABLE, || match (&*SockRef::from(stream)).read(into)? {
+        0 => Ok(0),
+        len if len == into.len() => Ok(len),
+        len => {
+            emptied = Some(len);
+            Err(ErrorKind::WouldBlock.into())
+        }
+    });
+    emptied.map_or(read, Ok)
 }
 
 fn send_records(stream: &TcpStream, session: &mut ServerConnection) -> io::Result<Held> {

@@ -1,10 +1,13 @@
 //! The WebSocket upgrade (RFC 6455 section 4.2): here the handshake, then the socket moves to a shard.
 
+use std::io;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -28,6 +31,7 @@ pub(super) async fn upgrade(
 ) -> Answer {
     let headers = request.headers();
     let accept = handshake(headers)?;
+    let deflates = app.fanout.deflates() && offers_deflate(headers);
     if let Some(origin) = headers.get(header::ORIGIN)
         && !app.allows(origin, headers.get(header::HOST))
     {
@@ -48,13 +52,13 @@ pub(super) async fn upgrade(
     let _ = tokio::spawn(
         async move {
             match upgraded.await {
-                Ok(upgraded) => move_to_shard(&fanout, upgraded, live),
+                Ok(upgraded) => move_to_shard(&fanout, upgraded, deflates, live),
                 Err(error) => debug!(%error, "an upgrade did not happen"),
             }
         }
         .in_current_span(),
     );
-    Ok(switching(&accept))
+    Ok(switching(&accept, deflates))
 }
 
 /// Checks the handshake's headers; the answer is the `Sec-WebSocket-Accept` value.
@@ -79,21 +83,43 @@ fn handshake(headers: &HeaderMap) -> Result<String, Fault> {
     }
 }
 
-fn switching(accept: &str) -> Response {
+/// What permessage-deflate is agreed on with: nobody refers back to earlier messages, so that one compressed frame
+/// serves everybody, and a connection keeps no window (RFC 7692 section 7.1.1).
+const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+/// Whether one of the offers is a permessage-deflate that we can keep: any but one that limits our window, which one
+/// frame for all cannot follow (RFC 7692 sections 5 and 7.1.2.1).
+fn offers_deflate(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|v| v.to_str().ok());
+    offers.flat_map(|v| v.split(',')).any(|offer| {
+        let mut parts = offer.split(';').map(str::trim);
+        let known = |parameter: &str| {
+            let name = parameter.split('=').next().unwrap_or_default().trim();
+            ["server_no_context_takeover", "client_no_context_takeover", "client_max_window_bits"].contains(&name)
+        };
+        parts.next() == Some("permessage-deflate") && parts.all(known)
+    })
+}
+
+fn switching(accept: &str, deflates: bool) -> Response {
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::SEC_WEBSOCKET_ACCEPT, accept.parse().expect("base64 fits a header")),
         (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL)),
     ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    if deflates {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(DEFLATE));
+    }
+    response
 }
 
-fn move_to_shard(fanout: &Fanout, upgraded: Upgraded, live: Live) {
+fn move_to_shard(fanout: &Fanout, upgraded: Upgraded, deflates: bool, live: Live) {
     let socket = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => plain(parts.io.into_inner(), parts.read_buf),
+        Ok(parts) => plain(parts.io.into_inner(), parts.read_buf, deflates),
         Err(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
-            Ok(parts) => tls(parts.io.into_inner(), parts.read_buf),
+            Ok(parts) => tls(parts.io.into_inner(), parts.read_buf, deflates),
             Err(_) => return debug!("an upgraded connection is of an unknown kind"),
         },
     };
@@ -104,11 +130,33 @@ fn move_to_shard(fanout: &Fanout, upgraded: Upgraded, live: Live) {
     }
 }
 
-fn plain(stream: TcpStream, read_ahead: bytes::Bytes) -> std::io::Result<Socket> {
-    Ok(Socket::Plain { stream: stream.into_std()?, read_ahead })
+fn plain(stream: TcpStream, read_ahead: Bytes, deflates: bool) -> io::Result<Socket> {
+    Ok(Socket { stream: stream.into_std()?, tls: None, read_ahead, deflates })
 }
 
-fn tls(stream: TlsStream<TcpStream>, read_ahead: bytes::Bytes) -> std::io::Result<Socket> {
+fn tls(stream: TlsStream<TcpStream>, read_ahead: Bytes, deflates: bool) -> io::Result<Socket> {
     let (stream, session) = stream.into_inner();
-    Ok(Socket::Tls { stream: stream.into_std()?, session: Box::new(session), read_ahead })
+    Ok(Socket { stream: stream.into_std()?, tls: Some(Box::new(session)), read_ahead, deflates })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deflate_is_agreed_on_unless_it_would_limit_our_window() {
+        let offers = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(text));
+            offers_deflate(&headers)
+        };
+        assert!(offers("permessage-deflate"));
+        assert!(offers("permessage-deflate; client_max_window_bits"));
+        assert!(offers("x-other, permessage-deflate; client_no_context_takeover; server_no_context_takeover"));
+        assert!(offers("permessage-deflate; server_max_window_bits=10, permessage-deflate"), "the second one");
+        assert!(!offers("permessage-deflate; server_max_window_bits=10"));
+        assert!(!offers("permessage-deflate; surprise"));
+        assert!(!offers("x-webkit-deflate-frame"));
+        assert!(!offers_deflate(&HeaderMap::new()));
+    }
 }

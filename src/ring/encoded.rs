@@ -1,3 +1,5 @@
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 
 use crate::{protocol::Frame, ring::Wire};
@@ -16,6 +18,17 @@ pub struct Encoded {
     pub text: Bytes,
     /// The same as a WebSocket frame.
     pub wire: Wire,
+    deflated: Deflated,
+}
+
+/// A frame compressed by whoever needs it first, for all who negotiated it.
+#[derive(Clone, Debug, Default)]
+struct Deflated(Arc<OnceLock<Wire>>);
+
+impl Deflated {
+    fn of(&self, wire: &Wire) -> &Wire {
+        self.0.get_or_init(|| wire.deflated().unwrap_or_else(|| wire.clone()))
+    }
 }
 
 impl Encoded {
@@ -23,7 +36,12 @@ impl Encoded {
         let wire = Wire::text_with(FRAME_LEN_HINT, |json| {
             serde_json::to_writer(json, frame).expect("a frame is plain data");
         });
-        Self { prev: frame.prev, seq: frame.seq, urgent, text: wire.payload(), wire }
+        Self { prev: frame.prev, seq: frame.seq, urgent, text: wire.payload(), wire, deflated: Deflated::default() }
+    }
+
+    /// The WebSocket frame for who negotiated permessage-deflate; the plain one where compressing it gains nothing.
+    pub fn deflated(&self) -> &Wire {
+        self.deflated.of(&self.wire)
     }
 }
 
@@ -36,11 +54,17 @@ pub struct Snap {
     /// The JSON, for server-sent events and data channels; a slice of `wire`.
     pub text: Bytes,
     pub wire: Wire,
+    deflated: Deflated,
 }
 
 impl Snap {
+    /// As [`Encoded::deflated`].
+    pub fn deflated(&self) -> &Wire {
+        self.deflated.of(&self.wire)
+    }
+
     pub(super) fn new(seq: u64, position: u64, json: &[u8]) -> Self {
         let wire = Wire::text(json);
-        Self { seq, position, text: wire.payload(), wire }
+        Self { seq, position, text: wire.payload(), wire, deflated: Deflated::default() }
     }
 }

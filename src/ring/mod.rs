@@ -22,7 +22,7 @@ pub use wire::{OpCode, Wire};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Frames kept. With a frame each 50 ms, 1,200 are a minute.
+    /// Frames kept. With 25 comments a second and a frame for each, 4,096 are over two minutes.
     pub frames_max: usize,
     /// Bytes of frames kept; the newest frame is kept even when it alone is larger.
     pub bytes_max: usize,
@@ -30,6 +30,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { frames_max: 1_200, bytes_max: 4 << 20 }
+        Self { frames_max: 4_096, bytes_max: 4 << 20 }
     }
 }

@@ -1,9 +1,26 @@
+use std::cell::RefCell;
+
 use bytes::Bytes;
+use flate2::{Compress, Compression, FlushCompress};
 
 /// The longest header of a frame from a server: two bytes and a 64-bit length (RFC 6455 section 5.2).
 const HEADER_LEN_MAX: usize = 10;
 /// The longest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_LEN_MAX: usize = 125;
+
+/// Marks a compressed message (RFC 7692 section 6).
+const RSV1: u8 = 0x40;
+/// The end of every compressed message, which is not sent (RFC 7692 section 7.2.1).
+const DEFLATE_TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+/// Higher ones cost more than they save on frames of this size.
+const DEFLATE_LEVEL: u32 = 3;
+/// What deflate may add to what it cannot compress.
+const DEFLATE_SPARE: usize = 64;
+
+thread_local! {
+    /// A few hundred KiB: one for each thread that compresses, not for each message.
+    static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::new(DEFLATE_LEVEL), false));
+}
 
 /// The kinds of frame that a server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +71,32 @@ impl Wire {
         self.bytes.slice(self.header_len..)
     }
 
+    /// The same text compressed on its own (permessage-deflate without context takeover, RFC 7692), or `None` when that
+    /// would not be shorter.
+    pub fn deflated(&self) -> Option<Self> {
+        let text = &self.bytes[self.header_len..];
+        let mut frame = Vec::with_capacity(HEADER_LEN_MAX + text.len() + DEFLATE_SPARE);
+        frame.resize(HEADER_LEN_MAX, 0);
+        DEFLATE.with_borrow_mut(|deflate| {
+            deflate.reset();
+            deflate.compress_vec(text, &mut frame, FlushCompress::Sync).ok()
+        })?;
+        // No tail: it did not fit into what was reserved, so it is not shorter.
+        let deflated = frame.strip_suffix(&DEFLATE_TAIL)?.len();
+        frame.truncate(deflated);
+        let is_shorter = deflated - HEADER_LEN_MAX < text.len();
+        is_shorter.then(|| Self::seal_with(OpCode::Text as u8 | RSV1, frame))
+    }
+
     /// Writes the header into the room kept in front of the payload.
-    fn seal(kind: OpCode, mut frame: Vec<u8>) -> Self {
+    fn seal(kind: OpCode, frame: Vec<u8>) -> Self {
+        Self::seal_with(kind as u8, frame)
+    }
+
+    fn seal_with(first: u8, mut frame: Vec<u8>) -> Self {
         let len = frame.len() - HEADER_LEN_MAX;
         let mut header = [0; HEADER_LEN_MAX];
-        header[0] = 0x80 | kind as u8;
+        header[0] = 0x80 | first;
         let header_len = match len {
             0..=125 => {
                 header[1] = len as u8;
@@ -100,6 +138,16 @@ mod tests {
             assert_eq!(wire.bytes().len(), header.len() + len);
             assert_eq!(wire.payload(), text);
         }
+    }
+
+    #[test]
+    fn a_text_that_repeats_gets_shorter_and_says_so() {
+        let wire = Wire::text(&b"the same again, ".repeat(50));
+        let deflated = wire.deflated().unwrap();
+        assert_eq!(deflated.bytes()[0], 0xC1);
+        assert!(deflated.bytes().len() < 80, "{}", deflated.bytes().len());
+        assert_eq!(wire.deflated(), Some(deflated), "each on its own");
+        assert_eq!(Wire::text(b"short").deflated(), None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             chat_per_second: 25,
-            tick_ms: 50,
+            tick_ms: 10,
             mailbox: 4_096,
             shelf_max: 200,
             rooms_max: 1_000,

@@ -119,7 +119,7 @@ impl Driver {
             Out::Text(text) => (!self.send(text).await).then_some(CloseCode::Slow),
             Out::Follow { ring, position, first } => {
                 if let Some(first) = first
-                    && !self.send(first.payload()).await
+                    && !self.send(first.text).await
                 {
                     return Some(CloseCode::Slow);
                 }

@@ -49,25 +49,26 @@ impl Live {
     }
 
     /// Takes one message of the client; every command is answered once.
-    pub async fn message(&mut self, text: &str) {
+    pub fn message<'a>(&'a mut self, text: &str) -> impl Future<Output = ()> + Send + use<'a> {
         let span = self.span.clone();
-        async {
-            if let Err(refused) = self.shop.limits.command(&self.limiter) {
-                let id = ClientMessage::decode(text).map_or_else(|wrong| wrong.id, |message| message.id);
-                return self.answer(id, Err(refused));
-            }
-            match ClientMessage::decode(text) {
-                Ok(ClientMessage { id, command: Command::Join(join) }) => self.join(id, join).await,
-                Ok(ClientMessage { command: Command::Auth { token }, .. }) => self.renew(&token),
-                Ok(ClientMessage { id, command }) => {
+        let allowed = self.shop.limits.command(&self.limiter);
+        let decoded = ClientMessage::decode(text);
+        async move {
+            match (decoded, allowed) {
+                (decoded, Err(refused)) => {
+                    let id = decoded.map_or_else(|wrong| wrong.id, |message| message.id);
+                    self.answer(id, Err(refused));
+                }
+                (Ok(ClientMessage { id, command: Command::Join(join) }), _) => self.join(id, join).await,
+                (Ok(ClientMessage { command: Command::Auth { token }, .. }), _) => self.renew(&token),
+                (Ok(ClientMessage { id, command }), _) => {
                     let outcome = self.act(command).await;
                     self.answer(id, outcome);
                 }
-                Err(wrong) => self.answer(wrong.id, Err(wrong.fault)),
+                (Err(wrong), _) => self.answer(wrong.id, Err(wrong.fault)),
             }
         }
         .instrument(span)
-        .await;
     }
 
     /// The connection is gone: its place in the audience is given back.
@@ -143,7 +144,7 @@ impl Live {
                 if ring.head().saturating_sub(snapshot.position) > 32 {
                     ring.want_snapshot();
                 }
-                outlet.follow(ring.clone(), snapshot.position, Some(snapshot.wire));
+                outlet.follow(ring.clone(), snapshot.position, Some(snapshot));
             }
         }
         if let Some(after) = join.you {
@@ -247,8 +248,8 @@ impl fanout::Inbound for Live {
         Live::open(self, Outlet::Socket(outlet));
     }
 
-    fn message<'a>(&'a mut self, text: String) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        Box::pin(async move { Live::message(self, &text).await })
+    fn message<'a>(&'a mut self, text: &str) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(Live::message(self, text))
     }
 
     fn closed(&mut self, code: u16) {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::{
     fanout,
     protocol::CloseCode,
-    ring::{Ring, Wire},
+    ring::{Ring, Snap},
 };
 
 /// One connection's way out. Clones speak to the same connection, in order.
@@ -22,7 +22,7 @@ pub enum Outlet {
 /// What a driven connection is asked to do.
 pub enum Out {
     Text(Bytes),
-    Follow { ring: Arc<Ring>, position: u64, first: Option<Wire> },
+    Follow { ring: Arc<Ring>, position: u64, first: Option<Snap> },
     Close(CloseCode, String),
 }
 
@@ -37,7 +37,7 @@ impl Outlet {
     }
 
     /// From here on the room's frames follow, behind `first`.
-    pub fn follow(&self, ring: Arc<Ring>, position: u64, first: Option<Wire>) {
+    pub fn follow(&self, ring: Arc<Ring>, position: u64, first: Option<Snap>) {
         match self {
             Self::Socket(socket) => socket.follow(ring, position, first),
             Self::Queue(queue) => drop(queue.try_send(Out::Follow { ring, position, first })),

@@ -68,7 +68,8 @@ impl Inbound for Scripted {
         self.outlet = Some(outlet);
     }
 
-    fn message<'a>(&'a mut self, text: String) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    fn message<'a>(&'a mut self, text: &str) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let text = text.to_owned();
         Box::pin(async move {
             let outlet = self.outlet.as_ref().expect("a message comes after the opening");
             (self.on_message)(outlet, text);
@@ -109,7 +110,7 @@ impl Server {
     ) -> (TcpStream, Result<(), Refused>, Receiver<u16>) {
         let (client, stream) = self.pair();
         let (inbound, closed) = scripted(on_open, on_message);
-        let result = self.fanout.adopt(Socket::Plain { stream, read_ahead: Bytes::new() }, inbound);
+        let result = self.fanout.adopt(plain(stream, Bytes::new()), inbound);
         (client, result, closed)
     }
 
@@ -122,7 +123,7 @@ impl Server {
         let (client, stream) = self.pair();
         let (inbound, _) = scripted(|_| (), on_message);
         let read_ahead = Bytes::copy_from_slice(read_ahead);
-        self.fanout.adopt(Socket::Plain { stream, read_ahead }, inbound).unwrap();
+        self.fanout.adopt(plain(stream, read_ahead), inbound).unwrap();
         client
     }
 
@@ -153,7 +154,9 @@ impl Server {
             tls.conn.complete_io(&mut tls.sock).unwrap();
         }
         let (stream, session) = handshake.join().unwrap();
-        self.fanout.adopt(Socket::Tls { stream, session, read_ahead: Bytes::new() }, inbound).unwrap();
+        self.fanout
+            .adopt(Socket { stream, tls: Some(session), read_ahead: Bytes::new(), deflates: false }, inbound)
+            .unwrap();
         (tls, closed)
     }
 
@@ -164,6 +167,10 @@ impl Server {
         let (stream, _) = self.listener.accept().unwrap();
         (client, stream)
     }
+}
+
+fn plain(stream: TcpStream, read_ahead: Bytes) -> Socket {
+    Socket { stream, tls: None, read_ahead, deflates: false }
 }
 
 pub(super) type TlsClient = StreamOwned<ClientConnection, TcpStream>;
