@@ -42,7 +42,7 @@ pub struct Demo {
 pub struct Running {
     pub http: SocketAddr,
     pub media: Vec<SocketAddr>,
-    pub shop: Shop,
+    pub shop: Arc<Shop>,
     serving: http::Serving,
     fanout: Fanout,
     ready: Arc<AtomicBool>,
@@ -83,7 +83,7 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
     let tape = Tape::start(config.tape.clone())?;
     let rooms = Rooms::open(config.room.clone(), config.ring.clone(), clock.clone(), tape, catalogue, outside).await?;
 
-    let shop = Shop {
+    let shop = Arc::new(Shop {
         clock,
         keyring: Keyring::new(&config.auth.secret, &config.auth.previous_secret),
         rooms,
@@ -94,7 +94,7 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
         payment: config.payment.provider,
         ledger_public: config.ledger.public,
         putting: Arc::default(),
-    };
+    });
     let fanout = Fanout::start(config.fanout.clone())?;
     let channels = Arc::new(Channels::default());
     let ready = Arc::new(AtomicBool::new(true));
@@ -172,7 +172,7 @@ async fn in_time<T>(part: &'static str, time: Duration, ends: impl Future<Output
 
 /// Committed facts of the ledger: counts to every room that shelves the SKU, private messages to their persons. Nothing
 /// here waits for a room or a person.
-async fn route_committed(shop: Shop, show_sold: bool, mut committed: mpsc::Receiver<order::Event>) {
+async fn route_committed(shop: Arc<Shop>, show_sold: bool, mut committed: mpsc::Receiver<order::Event>) {
     while let Some(event) = committed.recv().await {
         match event {
             order::Event::Stock { sku, count, hash } => {
@@ -195,7 +195,7 @@ async fn route_committed(shop: Shop, show_sold: bool, mut committed: mpsc::Recei
 }
 
 /// Media events: live or not to the rooms, texts of data channels to their sessions.
-async fn route_media(shop: Shop, channels: Arc<Channels>, mut happened: mpsc::Receiver<media::Event>) {
+async fn route_media(shop: Arc<Shop>, channels: Arc<Channels>, mut happened: mpsc::Receiver<media::Event>) {
     let mut live: HashMap<RoomId, SessionId> = HashMap::new();
     while let Some(event) = happened.recv().await {
         match event {
@@ -234,14 +234,14 @@ fn tell_media(shop: &Shop, room: &RoomId, live: bool, tracks: Vec<Track>) {
     }
 }
 
-async fn route_shown(shop: Shop, channels: Arc<Channels>, mut shown: mpsc::Receiver<Shown>) {
+async fn route_shown(shop: Arc<Shop>, channels: Arc<Channels>, mut shown: mpsc::Receiver<Shown>) {
     while let Some(Shown::Kicked { room, who }) = shown.recv().await {
         shop.kick(&room, &who, &channels);
     }
 }
 
 /// Asks connections whose tokens end for new ones, and ends those that bring none.
-async fn sweep_tokens(shop: Shop) {
+async fn sweep_tokens(shop: Arc<Shop>) {
     let mut each_second = tokio::time::interval(Duration::from_secs(1));
     loop {
         each_second.tick().await;

@@ -48,7 +48,7 @@ struct Out {
     /// The rest of a frame that was begun; nothing may go before it.
     rest: Option<Bytes>,
     /// The newest pong, a ping, or the close.
-    control: Option<Wire>,
+    control: Option<Bytes>,
     /// The close is in `control` or gone already: nothing else may go.
     is_closing: bool,
     /// The socket was cut: nothing goes any more.
@@ -112,7 +112,7 @@ impl Connection {
         loop {
             self.write_rest(out)?;
             if let Some(control) = out.control.take() {
-                out.rest = Some(control.bytes().clone());
+                out.rest = Some(control);
             } else if out.is_closing {
                 break;
             } else if let Some(item) = self.mailbox.take() {
@@ -230,7 +230,7 @@ impl Connection {
     pub(super) fn pong(&self, payload: &[u8]) {
         let out = &mut *self.out.borrow_mut();
         if !out.is_closing {
-            out.control = Some(Wire::control(OpCode::Pong, payload));
+            out.control = Some(Wire::control(OpCode::Pong, payload).into_bytes());
         }
     }
 
@@ -279,7 +279,7 @@ impl Connection {
             return self.close(CloseCode::Protocol, "no join in time");
         }
         if past(self.heard.get(), config.ping_seconds) && !self.pinged.replace(true) {
-            out.control = Some(Wire::control(OpCode::Ping, b""));
+            out.control = Some(Wire::control(OpCode::Ping, b"").into_bytes());
             return true;
         }
         false
@@ -310,7 +310,7 @@ impl Out {
         let mut payload = code.map_or(Vec::new(), |code| code.to_be_bytes().to_vec());
         let whole_characters = (0..=REASON_LEN_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
         payload.extend_from_slice(&reason.as_bytes()[..whole_characters.unwrap_or(0)]);
-        self.control = Some(Wire::control(OpCode::Close, &payload));
+        self.control = Some(Wire::control(OpCode::Close, &payload).into_bytes());
         self.is_closing = true;
     }
 }

@@ -1,6 +1,5 @@
-use std::{io::ErrorKind, pin::Pin, rc::Rc, time::Duration};
+use std::{future::poll_fn, io::ErrorKind, pin::Pin, rc::Rc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
     io::Interest,
     task::consume_budget,
@@ -33,27 +32,26 @@ enum Ended {
 }
 
 /// Reads one connection from its first to its last byte, and takes it away then. Without `inbound` it was turned away,
-/// and only its answer to the close is waited for.
+/// and only its answer to the close is waited for. `rest` is what was read of it before.
 pub(super) async fn attend(
     shard: Rc<Shard>,
     connection: Rc<Connection>,
-    read_ahead: Bytes,
+    mut rest: Vec<u8>,
     mut inbound: Option<Box<dyn Inbound>>,
 ) {
     if let Some(inbound) = &mut inbound {
         inbound.open(shard.outlet(&connection));
     }
 
-    let mut rest = read_ahead.to_vec();
-    drop(read_ahead);
     match listen(&shard, &connection, &mut rest, &mut inbound).await {
-        Ended::Closed => written(&shard, &connection).await,
+        // Boxed, as is what follows: every connection would carry them in its task, and few come here at a time.
+        Ended::Closed => Box::pin(written(&shard, &connection)).await,
         Ended::Gone => {}
         Ended::Broken(how) => {
             connection.mailbox.put(Item::Close { code: CloseCode::Protocol, reason: how.to_owned() });
-            written(&shard, &connection).await;
+            Box::pin(written(&shard, &connection)).await;
             connection.sink.end();
-            discard(&connection).await;
+            Box::pin(discard(&connection)).await;
         }
     }
 
@@ -71,14 +69,15 @@ async fn listen(
     rest: &mut Vec<u8>,
     inbound: &mut Option<Box<dyn Inbound>>,
 ) -> Ended {
-    let mut incoming = Incoming::default();
+    let (mut incoming, stream) = (Incoming::default(), connection.sink.stream());
     loop {
         let heard = shard.reading.borrow_mut().next(connection, &mut incoming, rest, |said| {
             connection.heard(Instant::now());
             hear(shard, connection, said, inbound)
         });
         match heard {
-            Ok(None) if connection.sink.stream().ready(Interest::READABLE).await.is_err() => return Ended::Gone,
+            // Unlike `readable`, this keeps its place with the socket, not in the task.
+            Ok(None) if poll_fn(|context| stream.poll_read_ready(context)).await.is_err() => return Ended::Gone,
             Ok(None | Some(Heard::All)) => {}
             Ok(Some(Heard::Work(work))) => {
                 work.await;
@@ -206,8 +205,7 @@ async fn written(shard: &Rc<Shard>, connection: &Connection) {
 /// Reads on without listening until the client ends too: its unread bytes would reset the connection, and the close
 /// would be lost on it. The deadline of the close ends it.
 async fn discard(connection: &Connection) {
-    // Not in the future itself: every connection would carry it, and few come here.
-    let mut unheard = vec![0; 512];
+    let mut unheard = [0; 512];
     loop {
         match connection.sink.read(&mut unheard) {
             Ok(0) => return,

@@ -139,7 +139,7 @@ impl Shard {
                 None
             }
         };
-        self.tasks.spawn_local(reader::attend(self.clone(), connection, read_ahead, inbound));
+        self.tasks.spawn_local(reader::attend(self.clone(), connection, read_ahead.to_vec(), inbound));
     }
 
     /// Writes what waits for one connection; what it leaves unfinished is gone on with in the next round.

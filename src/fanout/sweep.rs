@@ -11,6 +11,9 @@ use crate::fanout::{
     shard::{CHUNK, Shard},
 };
 
+/// A round counts for so much of what rounds are thought to take.
+const SMOOTHING: u32 = 4;
+
 /// Visits the connections of a shard round by round, as long as something waits, and out of turn for state events.
 pub(super) async fn sweep(shard: Rc<Shard>) {
     let now = Instant::now();
@@ -27,7 +30,7 @@ struct Sweep {
     round_ends: Instant,
     /// Sweeps out of turn may go on from here without taking more than their part of the core.
     early_from: Instant,
-    /// What the last round took.
+    /// What a round takes: the last ones, smoothed, so that one disturbed round does not stretch the next.
     busy: Duration,
 }
 
@@ -47,7 +50,7 @@ impl Sweep {
         let pace = Pace::of(&self.shard.config, viewers, self.busy);
         let begun = Instant::now();
         self.round_ends = begun + pace.tick;
-        self.busy = Duration::ZERO;
+        let mut busy = Duration::ZERO;
 
         let mut from = 0;
         for slot in 0..pace.slots {
@@ -55,9 +58,10 @@ impl Sweep {
             // The share of this slot, also when connections came while the round was on.
             let all = self.shard.connections.borrow().capacity();
             let to = all * (slot as usize + 1) / pace.slots as usize;
-            self.busy += self.visit(from..to).await;
+            busy += self.visit(from..to).await;
             from = from.max(to);
         }
+        self.busy = (self.busy * (SMOOTHING - 1) + busy) / SMOOTHING;
         self.shard.counters.rounds.add(1);
     }
 

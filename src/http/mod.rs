@@ -86,7 +86,7 @@ pub struct MetricsConfig {
 pub struct App {
     pub config: Arc<Config>,
     pub metrics: Arc<MetricsConfig>,
-    pub shop: Shop,
+    pub shop: Arc<Shop>,
     pub fanout: Fanout,
     pub channels: Arc<Channels>,
     /// Files beside the pages: the demo's pictures.

@@ -66,6 +66,10 @@ impl Wire {
         &self.bytes
     }
 
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// What the frame carries, sharing its bytes.
     pub fn payload(&self) -> Bytes {
         self.bytes.slice(self.header_len..)

@@ -1,6 +1,6 @@
 //! Sessions over the data channel `room`: a task per channel that is in use.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, sync::Arc, sync::Mutex};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -27,7 +27,7 @@ pub struct Channels(Mutex<HashMap<SessionId, mpsc::Sender<Bytes>>>);
 
 impl Channels {
     /// A channel was opened: it stays silent until the client joins on it.
-    pub fn open(&self, shop: &Shop, room: &RoomId, session: SessionId) {
+    pub fn open(&self, shop: &Arc<Shop>, room: &RoomId, session: SessionId) {
         let Some(room) = shop.rooms.get(room) else { return };
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         self.lock().insert(session, inbox);

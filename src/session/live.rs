@@ -1,6 +1,6 @@
 //! `Live`: one connection, from its first message to its end.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use governor::DefaultDirectRateLimiter;
@@ -21,12 +21,14 @@ const MISSED_MAX: usize = 32;
 
 /// A connection's state. Messages are handled one after another, so that replies come in the order of commands.
 pub struct Live {
-    shop: Shop,
+    shop: Arc<Shop>,
     room: Handle,
     limiter: DefaultDirectRateLimiter,
     outlet: Option<Outlet>,
     joined: Option<Joined>,
-    span: Span,
+    transport: &'static str,
+    /// Of the connection, for the log; 0 for those that are not a socket.
+    id: u64,
     _place: Option<Place>,
 }
 
@@ -37,10 +39,14 @@ struct Joined {
 }
 
 impl Live {
-    pub fn new(shop: Shop, room: Handle, place: Option<Place>, transport: &'static str) -> Self {
+    pub fn new(shop: Arc<Shop>, room: Handle, place: Option<Place>, transport: &'static str) -> Self {
         let limiter = shop.limits.of_connection();
-        let span = info_span!("connection", room = %room.facts().id, transport, id = tracing::field::Empty);
-        Self { shop, room, limiter, outlet: None, joined: None, span, _place: place }
+        Self { shop, room, limiter, outlet: None, joined: None, transport, id: 0, _place: place }
+    }
+
+    /// Made when something is done: kept, it would be a good part of what an idle viewer takes.
+    fn span(&self) -> Span {
+        info_span!("connection", room = %self.room.facts().id, transport = self.transport, id = self.id)
     }
 
     /// Where this connection speaks to. Called once, before the first message.
@@ -50,7 +56,7 @@ impl Live {
 
     /// Takes one message of the client; every command is answered once.
     pub fn message<'a>(&'a mut self, text: &str) -> impl Future<Output = ()> + Send + use<'a> {
-        let span = self.span.clone();
+        let span = self.span();
         let allowed = self.shop.limits.command(&self.limiter);
         let decoded = ClientMessage::decode(text);
         async move {
@@ -73,7 +79,7 @@ impl Live {
 
     /// The connection is gone: its place in the audience is given back.
     pub fn closed(&mut self, code: u16) {
-        self.span.in_scope(|| debug!(code, "connection ended"));
+        self.span().in_scope(|| debug!(code, "connection ended"));
         self.leave();
         self.outlet = None;
     }
@@ -244,7 +250,7 @@ impl Drop for Live {
 
 impl fanout::Inbound for Live {
     fn open(&mut self, outlet: fanout::Outlet) {
-        self.span.record("id", outlet.id());
+        self.id = outlet.id();
         Live::open(self, Outlet::Socket(outlet));
     }
 

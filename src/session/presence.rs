@@ -1,7 +1,7 @@
 //! Who is connected now: for private messages, kicks and tokens that end.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{
     clock::UnixMs,
@@ -33,7 +34,7 @@ pub struct Presence {
 #[derive(Default)]
 struct Book {
     connections: HashMap<ConnectionId, Connection>,
-    by_sub: HashMap<Sub, HashSet<ConnectionId>>,
+    by_sub: HashMap<Sub, SmallVec<[ConnectionId; 2]>>,
     /// When something is due for a connection: to ask for a new token, or to close.
     due: BTreeSet<(UnixMs, ConnectionId)>,
     media: HashMap<SessionId, MediaOwner>,
@@ -77,7 +78,7 @@ impl Presence {
         if here >= limit as usize {
             return None;
         }
-        own.insert(id);
+        own.push(id);
         let due = ask_at(token_ends);
         book.due.insert((due, id));
         let (sub, room, who) = (sub.clone(), room.clone(), who.clone());
@@ -90,7 +91,7 @@ impl Presence {
         let Some(gone) = book.connections.remove(&id) else { return };
         book.due.remove(&(gone.due, id));
         if let Some(own) = book.by_sub.get_mut(&gone.sub) {
-            own.remove(&id);
+            own.retain(|own| *own != id);
             if own.is_empty() {
                 book.by_sub.remove(&gone.sub);
             }

@@ -18,7 +18,7 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// One listener. Dropping it leaves the room.
 pub struct Listener {
-    shop: Shop,
+    shop: Arc<Shop>,
     connection: ConnectionId,
     ring: Arc<Ring>,
     position: u64,
@@ -49,7 +49,7 @@ pub enum Next {
 impl Listener {
     /// Enters the room. `last` is `EPOCH:SEQ` of the last thing heard, to read on from there.
     pub async fn enter(
-        shop: &Shop,
+        shop: &Arc<Shop>,
         person: &Person,
         room: &RoomId,
         last: Option<&str>,

@@ -125,6 +125,17 @@ impl Listeners {
         Ok(listeners)
     }
 
+    /// These and those together; none of those is heard of twice.
+    pub fn and(mut self, others: Self) -> anyhow::Result<Self> {
+        for mut listener in others.all {
+            others.poll.registry().deregister(&mut listener.stream)?;
+            let token = Token(self.all.len());
+            self.poll.registry().register(&mut listener.stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            self.all.push(listener);
+        }
+        Ok(self)
+    }
+
     /// What is said goes over a connection of its own.
     pub fn publish_at(&mut self, address: SocketAddr, publish_at: SocketAddr) -> anyhow::Result<()> {
         self.publisher = Some(Publisher::connect(&self.dialect, address, publish_at)?);

@@ -1,3 +1,4 @@
+mod deflate;
 mod support;
 
 use std::{

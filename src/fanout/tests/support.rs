@@ -133,6 +133,25 @@ impl Server {
         self.connect(move |outlet| outlet.follow(ring, 0, None), |_, _| ()).0
     }
 
+    /// A connection that agreed on permessage-deflate.
+    pub(super) fn connect_deflating(
+        &self,
+        on_open: impl FnOnce(&Outlet) + Send + 'static,
+        on_message: impl FnMut(&Outlet, String) + Send + 'static,
+    ) -> (TcpStream, Receiver<u16>) {
+        let (client, stream) = self.pair();
+        let (inbound, closed) = scripted(on_open, on_message);
+        let socket = Socket { stream, tls: None, read_ahead: Bytes::new(), deflates: true };
+        self.fanout.adopt(socket, inbound).unwrap();
+        (client, closed)
+    }
+
+    /// One of these that follows `ring` from its beginning.
+    pub(super) fn deflating_viewer(&self, ring: &Arc<Ring>) -> TcpStream {
+        let ring = ring.clone();
+        self.connect_deflating(move |outlet| outlet.follow(ring, 0, None), |_, _| ()).0
+    }
+
     pub(super) fn connect_tls(
         &self,
         on_open: impl FnOnce(&Outlet) + Send + 'static,
@@ -214,6 +233,23 @@ pub(super) fn next_text<S: Read + Write>(client: &mut WebSocket<S>) -> String {
         Message::Text(text) => text.as_str().to_owned(),
         other => panic!("not a text: {other:?}"),
     }
+}
+
+/// The first byte and the payload of the next frame, which tungstenite refuses when it is compressed.
+pub(super) fn read_frame(stream: &mut impl Read) -> (u8, Vec<u8>) {
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).unwrap();
+    let len = match header[1] {
+        126 => {
+            let mut len = [0; 2];
+            stream.read_exact(&mut len).unwrap();
+            usize::from(u16::from_be_bytes(len))
+        }
+        len => usize::from(len),
+    };
+    let mut payload = vec![0; len];
+    stream.read_exact(&mut payload).unwrap();
+    (header[0], payload)
 }
 
 /// Reads to the end: the close code and reason that came, or `None` when the connection was cut.
