@@ -1,6 +1,10 @@
 //! A Maishou server of our own to measure: started with an empty folder, one room, goods without end, a running show.
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context as _;
 use maishou::{
@@ -23,6 +27,9 @@ pub struct Hall {
     pub room: RoomId,
     pub sku: SkuId,
     keyring: Keyring,
+    program: PathBuf,
+    folder: PathBuf,
+    core: usize,
 }
 
 impl Hall {
@@ -30,20 +37,18 @@ impl Hall {
     /// the room.
     pub fn open(maishou: &Path, folder: &Path, core: usize, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let mut command = Command::new(maishou);
-        command.args(["serve", "--listen", &address.to_string(), "--media-listen", "127.0.0.1:0"]);
-        command.env("MAISHOU_AUTH__SECRET", SECRET).env("MAISHOU_LIMITS__EXEMPT", r#"["127.0.0.0/8"]"#);
-        command.env("MAISHOU_STORE__PATH", folder.join("store")).env("MAISHOU_TAPE__PATH", folder.join("tape"));
-        for (key, value) in settings {
-            command.env(format!("MAISHOU_{key}"), value);
-        }
-        let process = Child::start_on(core, &mut command);
-        let process = process.with_context(|| format!("{} (cargo build --release builds it)", maishou.display()))?;
+        let process = start(maishou, folder, core, address, settings)?;
         let (room, sku, keyring) = ("hall".parse()?, SKU.parse()?, Keyring::new(SECRET, ""));
-        let mut hall = Self { process, address, room, sku, keyring };
-        hall.process.wait_for(address)?;
+        let (program, folder) = (maishou.to_owned(), folder.to_owned());
+        let hall = Self { process, address, room, sku, keyring, program, folder, core };
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(hall.raise_the_curtain())?;
         Ok(hall)
+    }
+
+    /// The same server once more, when it has ended: on its files and its address, with other settings.
+    pub fn open_again(&mut self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.process = start(&self.program, &self.folder, self.core, self.address, settings)?;
+        Ok(())
     }
 
     async fn raise_the_curtain(&self) -> anyhow::Result<()> {
@@ -64,6 +69,14 @@ impl Hall {
         anchor.shelf(&self.room, std::slice::from_ref(&product.id)).await?;
         anchor.start_show(&self.room).await?;
         Ok(())
+    }
+
+    /// The epoch of the room's log, and its newest sequence number.
+    pub fn stands_at(&self) -> anyhow::Result<(String, u64)> {
+        let http = Http::new(format!("http://{}", self.address).parse()?, Config::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let snapshot = runtime.block_on(async { Rest::anonymous(http).room(&self.room).await })?;
+        Ok((snapshot.epoch, snapshot.seq))
     }
 
     pub fn token(&self, role: Role, user: &str) -> anyhow::Result<String> {
@@ -87,4 +100,24 @@ impl Hall {
     pub fn audience(&self, count: usize) -> anyhow::Result<Vec<String>> {
         (0..count).map(|number| self.token(Role::Viewer, &format!("viewer-{number}"))).collect()
     }
+}
+
+fn start(
+    maishou: &Path,
+    folder: &Path,
+    core: usize,
+    address: SocketAddr,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<Child> {
+    let mut command = Command::new(maishou);
+    command.args(["serve", "--listen", &address.to_string(), "--media-listen", "127.0.0.1:0"]);
+    command.env("MAISHOU_AUTH__SECRET", SECRET).env("MAISHOU_LIMITS__EXEMPT", r#"["127.0.0.0/8"]"#);
+    command.env("MAISHOU_STORE__PATH", folder.join("store")).env("MAISHOU_TAPE__PATH", folder.join("tape"));
+    for (key, value) in settings {
+        command.env(format!("MAISHOU_{key}"), value);
+    }
+    let process = Child::start_on(core, &mut command);
+    let mut process = process.with_context(|| format!("{} (cargo build --release builds it)", maishou.display()))?;
+    process.wait_for(address)?;
+    Ok(process)
 }

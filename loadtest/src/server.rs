@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::process;
 
@@ -56,6 +56,14 @@ impl Child {
     /// Resident memory in bytes.
     pub fn memory(&self) -> anyhow::Result<u64> {
         Ok(process::memory_kib(self.0.id()).context("the server's memory cannot be read")? << 10)
+    }
+
+    /// Asks it to end in order.
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        let pid = libc::pid_t::try_from(self.0.id())?;
+        // SAFETY: it signals a child that was not waited for, so its number is still its own.
+        ensure!(unsafe { libc::kill(pid, libc::SIGTERM) } == 0, io::Error::last_os_error());
+        Ok(())
     }
 
     pub fn pid(&self) -> u32 {

@@ -16,10 +16,12 @@ pub const STAMP: &[u8] = b"stamp=";
 /// What a listener says to get in, and how it knows that it is.
 #[derive(Clone)]
 pub enum Dialect {
-    /// A room of ours; a token for each listener. Without tokens nobody joins: the upgrade is all.
+    /// A room of ours; a token for each listener. Without tokens nobody joins: the upgrade is all. With the epoch of
+    /// its log, who comes back goes on from where it stood.
     Maishou {
         room: RoomId,
         tokens: Arc<Vec<String>>,
+        epoch: Option<String>,
     },
     /// Whoever is connected hears everything.
     Plain,
@@ -43,11 +45,15 @@ impl Dialect {
         )
     }
 
-    /// What is said after it. `None`: the upgrade was all.
-    pub fn greeting(&self, number: usize) -> Option<Vec<u8>> {
+    /// What is said after it, by one that stood at `seq` before. `None`: the upgrade was all.
+    pub fn greeting(&self, number: usize, seq: Option<u64>) -> Option<Vec<u8>> {
         match self {
-            Self::Maishou { tokens, .. } => tokens.get(number).map(|token| {
-                let join = json!({"id": 1, "join": {"token": token}}).to_string();
+            Self::Maishou { tokens, epoch, .. } => tokens.get(number).map(|token| {
+                let join = match (epoch, seq) {
+                    (Some(epoch), Some(seq)) => json!({"token": token, "epoch": epoch, "seq": seq}),
+                    _ => json!({"token": token}),
+                };
+                let join = json!({"id": 1, "join": join}).to_string();
                 client_frame(TEXT, join.as_bytes())
             }),
             Self::Nats => Some(client_frame(2, b"CONNECT {\"verbose\":false}\r\nSUB room 1\r\nPING\r\n")),
@@ -58,11 +64,18 @@ impl Dialect {
     /// Whether this message is the last of the way in.
     pub fn is_welcome(&self, message: &[u8]) -> bool {
         match self {
-            Self::Maishou { .. } => message.starts_with(b"{\"snapshot\":"),
+            Self::Maishou { .. } => {
+                message.starts_with(b"{\"snapshot\":")
+                    || message.starts_with(b"{\"re\":1,\"ok\":{") && is_resumed(message)
+            }
             Self::Nats => message.starts_with(b"PONG"),
             Self::Plain | Self::Nchan => true,
         }
     }
+}
+
+fn is_resumed(answer: &[u8]) -> bool {
+    memchr::memmem::find(answer, b"\"resumed\":true").is_some()
 }
 
 /// A connection of its own over which the messages to everybody go, where the listeners do not say them.

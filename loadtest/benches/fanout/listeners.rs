@@ -1,7 +1,7 @@
 //! Thousands of listeners on the calling thread, and what they say and hear.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind},
     net::SocketAddr,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,9 +15,12 @@ use maishou_loadtest::{
     frames::{CLOSE, Frames, PING, PONG, TEXT, client_frame},
 };
 use memchr::memmem;
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Interest, Poll, Token};
 
-use crate::dialect::{Dialect, Publisher, STAMP};
+use crate::{
+    dialect::{Dialect, Publisher, STAMP},
+    link::{Link, Trust},
+};
 
 /// One listener in so many has its messages counted and timed.
 const SAMPLE: usize = 8;
@@ -35,14 +38,26 @@ pub struct Listeners {
     poll: Poll,
     all: Vec<Listener>,
     publisher: Option<Publisher>,
+    trust: Option<Trust>,
+    farewells: Vec<Farewell>,
     buffer: Vec<u8>,
     /// Messages said so far, and the listener who says the next one.
     said: u64,
     heard: Heard,
 }
 
+/// The server closed a connection.
+#[derive(Clone, Copy)]
+pub struct Farewell {
+    pub listener: usize,
+    pub at: Instant,
+    pub code: u16,
+    /// The time to wait that its reason names.
+    pub wait: Duration,
+}
+
 struct Listener {
-    stream: TcpStream,
+    link: Link,
     stage: Stage,
     frames: Frames,
     cursor: Cursor,
@@ -98,9 +113,27 @@ impl Default for Heard {
 impl Listeners {
     /// Lets `count` in, as fast as the server takes them, and waits until all are.
     pub fn arrive(dialect: Dialect, address: SocketAddr, count: usize) -> anyhow::Result<Self> {
-        let (all, heard) = (Vec::with_capacity(count), Heard::default());
-        let mut listeners =
-            Self { dialect, poll: Poll::new()?, all, publisher: None, buffer: vec![0; READ_BYTES], said: 0, heard };
+        Self::arrive_over(dialect, address, count, None)
+    }
+
+    /// The same over TLS.
+    pub fn arrive_over(
+        dialect: Dialect,
+        address: SocketAddr,
+        count: usize,
+        trust: Option<Trust>,
+    ) -> anyhow::Result<Self> {
+        let mut listeners = Self {
+            dialect,
+            poll: Poll::new()?,
+            all: Vec::with_capacity(count),
+            publisher: None,
+            trust,
+            farewells: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            said: 0,
+            heard: Heard::default(),
+        };
         let mut events = Events::with_capacity(2_048);
         let (began, mut in_already) = (Instant::now(), 0);
         while in_already < count {
@@ -128,9 +161,9 @@ impl Listeners {
     /// These and those together; none of those is heard of twice.
     pub fn and(mut self, others: Self) -> anyhow::Result<Self> {
         for mut listener in others.all {
-            others.poll.registry().deregister(&mut listener.stream)?;
+            others.poll.registry().deregister(&mut listener.link.stream)?;
             let token = Token(self.all.len());
-            self.poll.registry().register(&mut listener.stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            self.poll.registry().register(&mut listener.link.stream, token, Interest::READABLE | Interest::WRITABLE)?;
             self.all.push(listener);
         }
         Ok(self)
@@ -144,18 +177,50 @@ impl Listeners {
 
     fn let_in(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let number = self.all.len();
+        let link = self.link(address, number)?;
+        let (frames, cursor) = Default::default();
+        self.all.push(Listener { link, stage: Stage::Connecting, frames, cursor });
+        Ok(())
+    }
+
+    fn link(&self, address: SocketAddr, number: usize) -> anyhow::Result<Link> {
         let mut stream = connect(address, number).context("a listener cannot connect")?;
         self.poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-        let (frames, cursor) = Default::default();
-        self.all.push(Listener { stream, stage: Stage::Connecting, frames, cursor });
+        Link::new(stream, self.trust.as_ref())
+    }
+
+    /// One that was sent away comes back, and says where it stood.
+    pub fn come_back(&mut self, number: usize, address: SocketAddr) -> anyhow::Result<()> {
+        let link = self.link(address, number)?;
+        let listener = &mut self.all[number];
+        (listener.link, listener.stage, listener.frames) = (link, Stage::Connecting, Frames::default());
         Ok(())
+    }
+
+    /// Who comes back says where it stood in the log of this epoch.
+    pub fn remember(&mut self, log: String) {
+        if let Dialect::Maishou { epoch, .. } = &mut self.dialect {
+            *epoch = Some(log);
+        }
+    }
+
+    /// Connections that the server has closed since this was asked last.
+    pub fn farewells(&mut self) -> Vec<Farewell> {
+        std::mem::take(&mut self.farewells)
+    }
+
+    /// How many are in, and at which event they stand, from the first to the last.
+    pub fn standing(&self) -> (usize, Option<u64>, Option<u64>) {
+        let here = || self.all.iter().filter(|listener| listener.stage == Stage::In);
+        let seqs = || here().filter_map(|listener| listener.cursor.seq);
+        (here().count(), seqs().min(), seqs().max())
     }
 
     /// The last `count` listeners read nothing any more.
     pub fn stall(&mut self, count: usize) -> anyhow::Result<()> {
         let from = self.all.len() - count;
         for listener in &mut self.all[from..] {
-            self.poll.registry().deregister(&mut listener.stream)?;
+            self.poll.registry().deregister(&mut listener.link.stream)?;
         }
         Ok(())
     }
@@ -196,7 +261,7 @@ impl Listeners {
             None => {
                 let speaker = self.said as usize % talk.speakers.max(1);
                 let comment = serde_json::json!({"id": 2, "comment": {"text": text}}).to_string();
-                self.all[speaker].stream.write_all(&client_frame(TEXT, comment.as_bytes()))?;
+                self.all[speaker].link.say(&client_frame(TEXT, comment.as_bytes()))?;
             }
         }
         self.said += 1;
@@ -205,33 +270,41 @@ impl Listeners {
     }
 
     fn look(&mut self, number: usize) {
-        let Self { dialect, all, buffer, heard, .. } = self;
+        let Self { dialect, all, buffer, heard, farewells, .. } = self;
         let listener = &mut all[number];
-        if listener.stage != Stage::Gone && listener.look(dialect, number, buffer, heard).is_err() {
+        let known = farewells.len();
+        if listener.stage != Stage::Gone && listener.look(dialect, number, buffer, heard, farewells).is_err() {
             listener.stage = Stage::Gone;
-            heard.broken += 1;
+            heard.broken += u64::from(farewells.len() == known);
         }
     }
 }
 
 impl Listener {
-    fn look(&mut self, dialect: &Dialect, number: usize, buffer: &mut [u8], heard: &mut Heard) -> io::Result<()> {
+    fn look(
+        &mut self,
+        dialect: &Dialect,
+        number: usize,
+        buffer: &mut [u8],
+        heard: &mut Heard,
+        farewells: &mut Vec<Farewell>,
+    ) -> io::Result<()> {
         if self.stage == Stage::Connecting {
-            match self.stream.peer_addr() {
-                Ok(peer) => self.stream.write_all(dialect.request(peer).as_bytes())?,
+            match self.link.stream.peer_addr() {
+                Ok(peer) => self.link.say(dialect.request(peer).as_bytes())?,
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
                 Err(error) => return Err(error),
             }
             self.stage = Stage::Upgrading;
         }
         loop {
-            match self.stream.read(buffer) {
+            match self.link.read(buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(len) => {
                     heard.reads += 1;
                     heard.bytes += len as u64;
-                    self.hear(dialect, number, &buffer[..len], heard)?;
-                    if len < buffer.len() {
+                    self.hear(dialect, number, &buffer[..len], heard, farewells)?;
+                    if len < buffer.len() && self.link.short_is_empty() {
                         return Ok(());
                     }
                 }
@@ -241,24 +314,38 @@ impl Listener {
         }
     }
 
-    fn hear(&mut self, dialect: &Dialect, number: usize, mut bytes: &[u8], heard: &mut Heard) -> io::Result<()> {
+    fn hear(
+        &mut self,
+        dialect: &Dialect,
+        number: usize,
+        mut bytes: &[u8],
+        heard: &mut Heard,
+        farewells: &mut Vec<Farewell>,
+    ) -> io::Result<()> {
         if self.stage == Stage::Upgrading {
             let end = memmem::find(bytes, b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP/1.1 101 "));
             let Some(end) = end else { return Err(ErrorKind::ConnectionRefused.into()) };
             bytes = &bytes[end + 4..];
-            self.stage = match dialect.greeting(number) {
+            self.stage = match dialect.greeting(number, self.cursor.seq) {
                 Some(greeting) => {
-                    self.stream.write_all(&greeting)?;
+                    self.link.say(&greeting)?;
                     Stage::Greeting
                 }
                 None => Stage::In,
             };
         }
-        let Self { stream, stage, frames, cursor } = self;
+        let Self { link, stage, frames, cursor } = self;
         let (is_sampled, mut outcome) = (number.is_multiple_of(SAMPLE), Ok(()));
         frames.feed(bytes, |opcode, payload| match opcode {
-            PING => outcome = stream.write_all(&client_frame(PONG, payload)),
-            CLOSE => outcome = Err(ErrorKind::ConnectionAborted.into()),
+            PING => outcome = link.say(&client_frame(PONG, payload)),
+            CLOSE => {
+                let (code, reason) = payload.split_at(payload.len().min(2));
+                let code = code.try_into().map_or(1005, u16::from_be_bytes);
+                let wait = Duration::from_millis(number_of(reason));
+                farewells.push(Farewell { listener: number, at: Instant::now(), code, wait });
+                drop(link.say(&client_frame(CLOSE, payload)));
+                outcome = Err(ErrorKind::ConnectionAborted.into());
+            }
             _ => {
                 if *stage == Stage::Greeting && dialect.is_welcome(payload) {
                     *stage = Stage::In;
@@ -280,21 +367,22 @@ impl Heard {
         let now = now_us();
         for at in memmem::find_iter(payload, STAMP) {
             self.deliveries += SAMPLE as u64;
-            self.latency.saturating_record(now.saturating_sub(number(&payload[at + STAMP.len()..])).max(1));
+            self.latency.saturating_record(now.saturating_sub(number_of(&payload[at + STAMP.len()..])).max(1));
         }
         for stock in memmem::find_iter(payload, br#""type":"stock""#) {
             if let Some(at) = memmem::rfind(&payload[..stock], br#""at":"#) {
-                let at_us = number(&payload[at + 5..]) * 1_000;
+                let at_us = number_of(&payload[at + 5..]) * 1_000;
                 self.stock.saturating_record(now.saturating_sub(at_us).max(1));
             }
         }
     }
 }
 
-fn number(digits: &[u8]) -> u64 {
+fn number_of(digits: &[u8]) -> u64 {
     digits.iter().take_while(|b| b.is_ascii_digit()).fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }
 
+#[expect(clippy::disallowed_methods, reason = "two processes compare times to the microsecond")]
 fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     u64::try_from(since.as_micros()).expect("it is before the year 500,000")

@@ -6,11 +6,14 @@
 //! threads. Latency is measured from the time at which a message was to be sent.
 
 mod dialect;
+mod link;
 mod listeners;
 mod measure;
 mod peers;
+mod restart;
 mod rivals;
 mod scratch;
+mod tls;
 
 use std::{
     net::SocketAddr,
@@ -23,9 +26,9 @@ use clap::Parser;
 use maishou_loadtest::process;
 
 /// Benchmarks of the fan-out.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 struct Options {
-    /// Only these: chat, single, early, idle, arrive, stall, peers
+    /// Only these: chat, single, early, idle, arrive, stall, restart, tls, peers
     only: Vec<String>,
     /// Listeners in the room
     #[arg(long, default_value_t = 10_000)]
@@ -82,13 +85,15 @@ fn main() -> anyhow::Result<()> {
     }
     process::stay_on(1).context("a core for the listeners")?;
     type Measurement = fn(&Options) -> anyhow::Result<()>;
-    let all: [(&str, Measurement); 7] = [
+    let all: [(&str, Measurement); 9] = [
         ("chat", measure::chat),
         ("single", measure::single),
         ("early", measure::early),
         ("idle", measure::idle),
         ("arrive", measure::arrive),
         ("stall", measure::stall),
+        ("restart", restart::restart),
+        ("tls", tls::tls),
         ("peers", peers::compare),
     ];
     for (name, measurement) in all {

@@ -31,7 +31,7 @@ const MESSAGE_LEN: usize = 200;
 const SPEAKERS_PER_COMMENT: f64 = 1.0;
 /// Long enough for pings and tallies to be in it.
 const IDLE: Duration = Duration::from_secs(60);
-const SETTLE: Duration = Duration::from_secs(2);
+pub const SETTLE: Duration = Duration::from_secs(2);
 
 /// One round's figures.
 pub struct Round {
@@ -104,7 +104,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn comments(per_second: f64) -> Talk {
+pub fn comments(per_second: f64) -> Talk {
     let speakers = (per_second / SPEAKERS_PER_COMMENT).ceil() as usize;
     Talk { per_second, text_len: TEXT_LEN, speakers }
 }
@@ -114,22 +114,22 @@ fn messages(per_second: f64) -> Talk {
 }
 
 /// Our server with everybody in.
-struct House {
-    hall: Hall,
-    listeners: Listeners,
-    _scratch: Scratch,
+pub struct House {
+    pub hall: Hall,
+    pub listeners: Listeners,
+    pub scratch: Scratch,
 }
 
 impl House {
-    fn open(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub fn open(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let (hall, scratch) = hall(options, settings)?;
         let listeners = Listeners::arrive(dialect(&hall, options.listeners)?, hall.address, options.listeners)?;
-        let mut house = Self { hall, listeners, _scratch: scratch };
+        let mut house = Self { hall, listeners, scratch };
         house.listeners.listen(SETTLE, SILENCE, |_| Ok(()))?;
         Ok(house)
     }
 
-    fn round(&mut self, options: &Options, talk: Talk) -> anyhow::Result<Round> {
+    pub fn round(&mut self, options: &Options, talk: Talk) -> anyhow::Result<Round> {
         Round::of(&self.hall.process, &mut self.listeners, options.time(), talk)
     }
 }
@@ -141,8 +141,8 @@ fn hall(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<(Hall, S
     Ok((Hall::open(&options.maishou()?, scratch.path(), CORE, &all)?, scratch))
 }
 
-fn dialect(hall: &Hall, people: usize) -> anyhow::Result<Dialect> {
-    Ok(Dialect::Maishou { room: hall.room.clone(), tokens: Arc::new(hall.audience(people)?) })
+pub fn dialect(hall: &Hall, people: usize) -> anyhow::Result<Dialect> {
+    Ok(Dialect::Maishou { room: hall.room.clone(), tokens: Arc::new(hall.audience(people)?), epoch: None })
 }
 
 /// A rival with everybody in.
@@ -280,7 +280,7 @@ pub fn idle(options: &Options) -> anyhow::Result<()> {
     let mut come = |count: usize| {
         let tokens = Arc::new(tokens.split_off(tokens.len() - count));
         let mut listeners =
-            Listeners::arrive(Dialect::Maishou { room: hall.room.clone(), tokens }, hall.address, count)?;
+            Listeners::arrive(Dialect::Maishou { room: hall.room.clone(), tokens, epoch: None }, hall.address, count)?;
         listeners.listen(SETTLE, SILENCE, |_| Ok(()))?;
         anyhow::Ok((listeners, hall.process.memory()?))
     };
@@ -303,7 +303,7 @@ pub fn arrive(options: &Options) -> anyhow::Result<()> {
             let dialect = if joins {
                 dialect(&hall, options.listeners)?
             } else {
-                Dialect::Maishou { room: hall.room.clone(), tokens: Arc::default() }
+                Dialect::Maishou { room: hall.room.clone(), tokens: Arc::default(), epoch: None }
             };
             let (before, began) = (hall.process.cpu_time()?, Instant::now());
             let listeners = Listeners::arrive(dialect, hall.address, options.listeners)?;

@@ -68,7 +68,7 @@ async fn attend(stream: TcpStream, say: broadcast::Sender<Message>) {
 /// `send` to one socket after another, on one thread.
 pub fn bare_loop(address: SocketAddr) -> anyhow::Result<()> {
     let listener = StdListener::bind(address)?;
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(MESSAGES_KEPT);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             if let Ok((stream, publishes)) = shake_hands(stream) {
