@@ -39,6 +39,8 @@ pub(super) struct Connection {
     heard: Cell<Instant>,
     /// Pinged since it was heard.
     pinged: Cell<bool>,
+    /// The bell rang for the mailbox, and it was not found empty since. A sweep does not look into the others.
+    has_mail: Cell<bool>,
     out: RefCell<Out>,
 }
 
@@ -83,8 +85,19 @@ impl Connection {
         counters: Arc<Counters>,
         now: Instant,
     ) -> Rc<Self> {
-        let (heard, pinged) = (Cell::new(now), Cell::new(false));
-        Rc::new(Self { key, sink, deflates, mailbox, counters, opened: now, heard, pinged, out: RefCell::default() })
+        let (heard, pinged, has_mail) = (Cell::new(now), Cell::new(false), Cell::new(false));
+        Rc::new(Self {
+            key,
+            sink,
+            deflates,
+            mailbox,
+            counters,
+            opened: now,
+            heard,
+            pinged,
+            has_mail,
+            out: RefCell::default(),
+        })
     }
 
     /// Writes what waits, as much as the socket takes: the rest, then control and mailbox, and, when it is this
@@ -108,6 +121,7 @@ impl Connection {
         if out.is_cut {
             return Ok(Pumped::Done);
         }
+        let looks_into_mailbox = !is_turn;
         self.flush(out)?;
         loop {
             self.write_rest(out)?;
@@ -115,11 +129,14 @@ impl Connection {
                 out.rest = Some(control);
             } else if out.is_closing {
                 break;
+            } else if !looks_into_mailbox && !self.has_mail.get() {
+                break;
             } else if let Some(item) = self.mailbox.take() {
                 // Who begins to follow does not wait for a slot.
                 is_turn |= matches!(item, Item::Follow { .. });
                 self.begin(out, item, shard);
             } else {
+                self.has_mail.set(false);
                 break;
             }
         }
@@ -242,6 +259,12 @@ impl Connection {
             self.stop_following(out, shard);
             out.say_close(code, "");
         }
+    }
+
+    /// The bell rang for this connection.
+    pub(super) fn answer_bell(&self) {
+        self.mailbox.heard();
+        self.has_mail.set(true);
     }
 
     pub(super) fn heard(&self, now: Instant) {

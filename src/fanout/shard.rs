@@ -184,7 +184,7 @@ impl Shard {
             self.bell.answer(&mut keys);
             for (count, key) in keys.drain(..).enumerate() {
                 if let Some(connection) = self.get(key) {
-                    connection.mailbox.heard();
+                    connection.answer_bell();
                     self.pump(&connection, false, Instant::now());
                 }
                 if count % CHUNK == CHUNK - 1 {

@@ -42,6 +42,12 @@ struct Options {
     /// Comments a second in `chat`
     #[arg(long, value_delimiter = ',', default_values_t = [100.0, 400.0])]
     rates: Vec<f64>,
+    /// A setting of our server, such as FANOUT__SLOTS_MAX=1
+    #[arg(long = "set", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Without what ours is compared with
+    #[arg(long)]
+    ours_only: bool,
     /// In place of the maishou beside this benchmark
     #[arg(long)]
     maishou: Option<PathBuf>,
@@ -73,6 +79,11 @@ impl Options {
         let folder = ours.parent().and_then(Path::parent).context("a benchmark is in the build's folder")?;
         Ok(folder.join("maishou"))
     }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn main() -> anyhow::Result<()> {

@@ -138,6 +138,7 @@ fn hall(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<(Hall, S
     let scratch = Scratch::new()?;
     let mut all = vec![("ROOM__CHAT_PER_SECOND", "0"), ("FANOUT__SHARDS", "1"), ("MEDIA__WORKERS", "1")];
     all.extend(settings);
+    all.extend(options.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     Ok((Hall::open(&options.maishou()?, scratch.path(), CORE, &all)?, scratch))
 }
 
@@ -176,6 +177,9 @@ pub fn single(options: &Options) -> anyhow::Result<()> {
         let talk = comments(per_second);
         let rounds: Result<Vec<_>, _> = (0..options.rounds).map(|_| house.round(options, talk)).collect();
         medians.push(tell("maishou", &rounds?));
+    }
+    if options.ours_only {
+        return Ok(());
     }
     for (name, title) in [("task-each", "tokio-tungstenite, tasks"), ("bare-loop", "a bare send loop")] {
         let (server, mut listeners) = rival(options, name)?;
