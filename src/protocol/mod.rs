@@ -10,6 +10,7 @@ pub mod event;
 pub mod frame;
 pub mod order;
 pub mod product;
+pub mod run_sheet;
 pub mod token;
 
 pub use close::CloseCode;
@@ -21,6 +22,7 @@ pub use order::{
     Hold, HoldLine, HoldState, LineRequest, Order, OrderLine, OrderPage, OrderState, Private, PrivateBody,
 };
 pub use product::{Product, ProductSku};
+pub use run_sheet::{ComingUp, Explained, RunSheet};
 pub use token::{Claims, Power, Role, RoomScope};
 
 /// The WebSocket subprotocol; an upgrade without it, or with another, is refused with 400.

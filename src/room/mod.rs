@@ -13,6 +13,7 @@ mod registry;
 #[expect(clippy::module_inception, reason = "the core has the name of the thing")]
 pub mod room;
 pub mod sampler;
+pub mod showing;
 pub mod state;
 pub mod tape;
 pub mod text;

@@ -144,8 +144,9 @@ fn random_command(rng: &mut StdRng, counts: &Counts, last_seq: u64) -> Command {
             Command::Comment { author, text: format!("text {}", rng.random::<u16>()) }
         }
         40..50 => {
-            let shelf = (0..6).filter(|_| rng.random_ratio(2, 3)).map(|n| product(n, 100)).collect();
-            Command::SetShelf(shelf)
+            let shelf: Vec<Product> = (0..6).filter(|_| rng.random_ratio(2, 3)).map(|n| product(n, 100)).collect();
+            let planned = shelf.iter().filter(|_| rng.random_ratio(1, 2)).map(|p| (p.id.clone(), 90)).collect();
+            Command::SetShelf { items: shelf, planned_seconds: planned }
         }
         50..60 => {
             let explain_seconds = rng.random_ratio(1, 2).then(|| rng.random_range(1..600));
@@ -191,6 +192,9 @@ fn assert_same(view: &View, snapshot: &Snapshot, seed: u64) {
     assert_eq!(view.stock, snapshot.stock, "seed {seed}");
     assert_eq!(view.pinned, snapshot.pinned, "seed {seed}");
     assert_eq!(view.pinned_comment, snapshot.pinned_comment, "seed {seed}");
+    assert_eq!(view.run_sheet.explained, snapshot.explained, "seed {seed}");
+    assert_eq!(view.run_sheet.planned_seconds, snapshot.planned_seconds, "seed {seed}");
+    assert_eq!(view.next(), snapshot.next, "seed {seed}");
     assert_eq!(view.media, snapshot.media, "seed {seed}");
     assert_eq!(view.slow_mode, snapshot.slow_mode, "seed {seed}");
     let last: Vec<_> = view.comments.iter().rev().take(snapshot.comments.len()).rev().cloned().collect();
@@ -273,7 +277,8 @@ async fn what_the_tape_does_not_take_is_not_shown() {
     let clock = Clock::manual(UnixMs(1_700_000_000_000));
     let world = World::open(folder.path(), clock, Counts::default()).await;
     let handle = world.handle();
-    handle.act(Command::SetShelf(vec![product(0, 100)])).await.unwrap();
+    let shelf = Command::SetShelf { items: vec![product(0, 100)], planned_seconds: Default::default() };
+    handle.act(shelf).await.unwrap();
     let before = handle.snapshot().await.unwrap();
 
     // A show's start begins a new segment: a file where the folder was makes that fail.
