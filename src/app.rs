@@ -145,7 +145,7 @@ impl Running {
     pub async fn drain(self) -> anyhow::Result<()> {
         self.ready.store(false, Ordering::Relaxed);
         info!(connections = self.shop.presence.len(), "draining");
-        self.shop.presence.say_goodbye(self.drain);
+        self.shop.presence.say_goodbye(Duration::ZERO, self.drain);
         let sockets = async { tokio::join!(self.serving.stop(), self.fanout.drain(self.drain)) };
         in_time("sockets", self.drain + PART_ENDS_IN, sockets).await?;
         let media = self.shop.media.clone();

@@ -9,8 +9,8 @@ use crate::{
     clock::UnixMs,
     id::{ProductId, RoomId, SkuId, Who},
     protocol::{
-        Body, ComingUp, Event, Frame, MediaState, Pinned, PinnedComment, Private, Product, RunSheet, ShowState, Snapshot,
-        StockCount, Tally,
+        Body, ComingUp, Event, Frame, MediaState, Pinned, PinnedComment, Private, Product, RunSheet, ShowState,
+        Snapshot, StockCount, Tally,
     },
 };
 

@@ -248,7 +248,8 @@ impl Hub {
     fn next_segment(&self, tick: &Tick) -> Option<Vec<u8>> {
         let show_turns = |e: &Event| matches!(e.body, Body::ShowStarted {} | Body::ShowEnded {});
         let turned = tick.events.iter().any(|(e, _)| show_turns(e));
-        (turned || self.segment_full).then(|| Line::head(self.room.state(), self.showing.ring().epoch(), self.clock.now()))
+        (turned || self.segment_full)
+            .then(|| Line::head(self.room.state(), self.showing.ring().epoch(), self.clock.now()))
     }
 
     /// Nothing of this tick happened: nobody saw it, and those who wait are told to try again.

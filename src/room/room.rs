@@ -184,11 +184,7 @@ impl Room {
         unpinned.chain([Body::ShowEnded {}]).collect()
     }
 
-    fn set_shelf(
-        &self,
-        items: Vec<Product>,
-        planned_seconds: BTreeMap<ProductId, u32>,
-    ) -> Result<Vec<Body>, Fault> {
+    fn set_shelf(&self, items: Vec<Product>, planned_seconds: BTreeMap<ProductId, u32>) -> Result<Vec<Body>, Fault> {
         if planned_seconds.values().any(|s| !(1..=EXPLAIN_SECONDS_MAX).contains(s)) {
             return Err(Fault::malformed("planned_seconds", "planned seconds must be 1 to 14400"));
         }

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::UnixMs,
     id::{ProductId, RoomId, SkuId, Who},
-    protocol::{Body, Event, MediaState, Pinned, PinnedComment, Product, RunSheet, ShowState, Snapshot, StockCount, Tally},
+    protocol::{
+        Body, Event, MediaState, Pinned, PinnedComment, Product, RunSheet, ShowState, Snapshot, StockCount, Tally,
+    },
 };
 
 /// Comments that a snapshot carries.

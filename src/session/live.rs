@@ -13,7 +13,7 @@ use crate::{
     id::RoomId,
     protocol::{ClientMessage, CloseCode, Command, ErrorCode, Fault, Private, RoomScope, command::Join},
     room::{Demand, Handle, Seat},
-    session::{ConnectionId, Outlet, Person, Shop, limits::Place},
+    session::{Arrival, ConnectionId, Outlet, Person, Shop, limits::Place, presence::Newcomer},
 };
 
 /// Private messages that a join sends by itself; a client that missed more reads them over REST.
@@ -110,25 +110,30 @@ impl Live {
         let Some(outlet) = self.outlet.clone() else {
             return Err((Fault::new(ErrorCode::Internal, "the connection is not open"), CloseCode::Protocol));
         };
+        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at() };
         let limit = self.shop.limits.config().connections_per_person;
-        let connection = self.shop.presence.add(outlet, person.sub(), room, &who, person.ends_at(), limit);
+        let connection = self.shop.presence.add(newcomer, limit, join.you.is_some());
         let Some(connection) = connection else {
             let fault = Fault::new(ErrorCode::LimitReached, "too many connections of one person");
             return Err((fault, CloseCode::TooMany));
         };
+        // A kick that was shown meanwhile did not find this connection yet.
+        if let Err(kicked) = self.shop.refuse_kicked(&person, room).await {
+            self.shop.presence.remove(connection);
+            return Err((kicked, CloseCode::Kicked));
+        }
         let seat = self.room.enter(&who, person.author(self.room.facts()).role, person.claims().sim);
         self.room.note(self.shop.clock.now(), &who, Demand::Join { sim: person.claims().sim });
         Ok(Joined { person, seat, connection })
     }
 
-    /// Answers the join, then what was missed: the frames since the client's place, or the snapshot.
+    /// Answers the join, then what was missed: the frames since the client's place, or the snapshot; and her messages.
     async fn welcome(&self, id: Option<u64>, join: &Join, joined: &Joined) {
         let ring = self.room.ring();
-        let same_log = join.epoch.as_deref() == Some(ring.epoch());
-        let place = join.seq.filter(|_| same_log).and_then(|seq| ring.position_after(seq));
+        let arrival = Arrival::at(ring, join.epoch.as_deref(), join.seq);
         let author = joined.person.author(self.room.facts());
         let ok = json!({
-            "resumed": place.is_some(),
+            "resumed": arrival.is_resumed(),
             "server_time": self.shop.clock.now(),
             "who": author.who,
             "name": author.name,
@@ -136,22 +141,24 @@ impl Live {
         });
         self.answer(id, Ok(ok));
         let Some(outlet) = &self.outlet else { return };
-        match place {
-            Some(position) => outlet.follow(ring.clone(), position, None),
-            None => {
-                let snapshot = ring.snapshot();
-                if ring.head().saturating_sub(snapshot.position) > 32 {
-                    ring.want_snapshot();
-                }
-                outlet.follow(ring.clone(), snapshot.position, Some(snapshot.wire));
+        outlet.follow(ring.clone(), arrival.position, arrival.snapshot.map(|snapshot| snapshot.wire));
+        self.catch_up(join.you, joined, outlet).await;
+    }
+
+    /// Sends the messages that were missed. Those that come meanwhile wait in the ledger and are read with them, so that
+    /// none overtakes an older one.
+    async fn catch_up(&self, after: Option<u64>, joined: &Joined, outlet: &Outlet) {
+        let (mut after, mut left) = (after, MISSED_MAX);
+        while let Some(last) = after.filter(|_| left > 0) {
+            let missed = self.shop.messages(joined.person.sub(), last, left).await.unwrap_or_default();
+            missed.iter().for_each(|message| outlet.send(private_text(message)));
+            left -= missed.len().min(left);
+            after = missed.last().map(|message| message.n).or(Some(last));
+            if self.shop.presence.has_caught_up(joined.connection) {
+                return;
             }
         }
-        if let Some(after) = join.you {
-            let missed = self.shop.messages(joined.person.sub(), after, MISSED_MAX).await;
-            for message in missed.unwrap_or_default() {
-                outlet.send(private_text(&message));
-            }
-        }
+        self.shop.presence.is_told(joined.connection);
     }
 
     fn renew(&mut self, token: &str) {

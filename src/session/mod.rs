@@ -4,6 +4,7 @@
 //! [`Live`] is one joined connection, over a WebSocket or a data channel. It knows no HTTP: no status, no header.
 
 mod allow;
+mod arrival;
 mod auth;
 mod buying;
 mod channel;
@@ -19,6 +20,7 @@ mod watching;
 
 use serde::{Deserialize, Serialize};
 
+pub use arrival::Arrival;
 pub use auth::{Keyring, Person, SECRET_LEN_MIN};
 pub use channel::Channels;
 pub use goods::ProductBody;

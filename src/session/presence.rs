@@ -46,6 +46,26 @@ struct Connection {
     who: Who,
     due: UnixMs,
     asked: bool,
+    private: Private,
+}
+
+/// What becomes of private messages to a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Private {
+    Told,
+    /// What was missed is being read; a message that comes now is read with it. Whether one came.
+    Missed {
+        more: bool,
+    },
+}
+
+/// A connection that is let in.
+pub struct Newcomer<'a> {
+    pub outlet: Outlet,
+    pub sub: &'a Sub,
+    pub room: &'a RoomId,
+    pub who: &'a Who,
+    pub token_ends: UnixMs,
 }
 
 /// Whose a media session is.
@@ -59,16 +79,10 @@ pub struct MediaOwner {
 }
 
 impl Presence {
-    /// Notes a joined connection. `None` when the person has `limit` of them in this room already.
-    pub fn add(
-        &self,
-        outlet: Outlet,
-        sub: &Sub,
-        room: &RoomId,
-        who: &Who,
-        token_ends: UnixMs,
-        limit: u32,
-    ) -> Option<ConnectionId> {
+    /// Notes a joined connection. `None` when the person has `limit` of them in this room already. One that
+    /// `catches_up` is told no private message before [`Presence::has_caught_up`].
+    pub fn add(&self, newcomer: Newcomer<'_>, limit: u32, catches_up: bool) -> Option<ConnectionId> {
+        let Newcomer { outlet, sub, room, who, token_ends } = newcomer;
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
         let mut guard = self.lock();
         let book = &mut *guard;
@@ -81,7 +95,8 @@ impl Presence {
         let due = ask_at(token_ends);
         book.due.insert((due, id));
         let (sub, room, who) = (sub.clone(), room.clone(), who.clone());
-        book.connections.insert(id, Connection { outlet, sub, room, who, due, asked: false });
+        let private = if catches_up { Private::Missed { more: false } } else { Private::Told };
+        book.connections.insert(id, Connection { outlet, sub, room, who, due, asked: false, private });
         Some(id)
     }
 
@@ -110,12 +125,37 @@ impl Presence {
 
     /// Sends a private message to every connection of a person. It is written only when there is one.
     pub fn tell(&self, sub: &Sub, write: impl FnOnce() -> Bytes) {
-        let book = self.lock();
-        let ids = book.by_sub.get(sub).into_iter().flatten();
-        let mut here = ids.filter_map(|id| book.connections.get(id)).peekable();
-        if here.peek().is_some() {
-            let text = write();
-            here.for_each(|connection| connection.outlet.send(text.clone()));
+        let mut guard = self.lock();
+        let book = &mut *guard;
+        let (mut write, mut text) = (Some(write), Bytes::new());
+        for id in book.by_sub.get(sub).into_iter().flatten() {
+            let Some(connection) = book.connections.get_mut(id) else { continue };
+            if let Private::Missed { more } = &mut connection.private {
+                *more = true;
+                continue;
+            }
+            if let Some(write) = write.take() {
+                text = write();
+            }
+            connection.outlet.send(text.clone());
+        }
+    }
+
+    /// All that was missed until a moment ago is sent. `false`: more came since, it has to be read too.
+    pub fn has_caught_up(&self, id: ConnectionId) -> bool {
+        let mut book = self.lock();
+        let Some(connection) = book.connections.get_mut(&id) else { return true };
+        connection.private = match connection.private {
+            Private::Missed { more: true } => Private::Missed { more: false },
+            _ => Private::Told,
+        };
+        connection.private == Private::Told
+    }
+
+    /// From now on messages are told as they come.
+    pub fn is_told(&self, id: ConnectionId) {
+        if let Some(connection) = self.lock().connections.get_mut(&id) {
+            connection.private = Private::Told;
         }
     }
 
@@ -128,13 +168,15 @@ impl Presence {
         book.media.iter().filter(|(_, m)| m.room == *room && m.who == *who).map(|(id, _)| *id).collect()
     }
 
-    /// Tells streams and data channels to come back later; sockets hear it from their shards.
-    pub fn say_goodbye(&self, come_back_after: Duration) {
-        let reason = come_back_after.as_millis().to_string();
-        for connection in self.lock().connections.values() {
-            if matches!(connection.outlet, Outlet::Queue(_)) {
-                connection.outlet.close(CloseCode::Bye, &reason);
-            }
+    /// Tells streams and data channels to come back, spread evenly from `first` on over `over`; sockets hear it from
+    /// their shards.
+    pub fn say_goodbye(&self, first: Duration, over: Duration) {
+        let book = self.lock();
+        let driven: Vec<&Connection> =
+            book.connections.values().filter(|c| matches!(c.outlet, Outlet::Queue(_))).collect();
+        for (place, connection) in driven.iter().enumerate() {
+            let wait = first + over.mul_f64(place as f64 / driven.len() as f64);
+            connection.outlet.close(CloseCode::Bye, &wait.as_millis().to_string());
         }
     }
 

@@ -35,6 +35,12 @@ impl Shop {
         self.refuse_kicked(person, room).await?;
         let answer = self.media.watch(room, offer).await.map_err(media_fault)?;
         self.own(person, room, false, &answer);
+        // A kick that was shown meanwhile did not find this session yet.
+        if let Err(kicked) = self.refuse_kicked(person, room).await {
+            self.presence.remove_media(answer.session);
+            self.media.leave(answer.session);
+            return Err(kicked);
+        }
         Ok(answer)
     }
 

@@ -3,17 +3,8 @@
 use serde_json::{Map, Value, json};
 
 /// The parts of a snapshot on which every viewer of a room comes to agree.
-const STATE: &[&str] = &[
-    "show",
-    "shelf",
-    "stock",
-    "pinned",
-    "pinned_comment",
-    "explained",
-    "planned_seconds",
-    "media",
-    "slow_mode",
-];
+const STATE: &[&str] =
+    &["show", "shelf", "stock", "pinned", "pinned_comment", "explained", "planned_seconds", "media", "slow_mode"];
 
 /// What one viewer knows.
 #[derive(Debug, Default, Clone)]
@@ -170,9 +161,8 @@ impl View {
     }
 
     fn set_shelf(&mut self, items: &[Value]) {
-        let title = |shelf: &[Value], id: &Value| {
-            shelf.iter().find(|item| item["id"] == *id).map(|item| item["title"].clone())
-        };
+        let title =
+            |shelf: &[Value], id: &Value| shelf.iter().find(|item| item["id"] == *id).map(|item| item["title"].clone());
         let old = list(self.part("shelf")).clone();
         for seen in self.state["explained"].as_array_mut().into_iter().flatten() {
             let id = seen["product"].clone();
