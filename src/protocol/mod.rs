@@ -5,6 +5,7 @@
 
 pub mod close;
 pub mod command;
+pub mod depth;
 pub mod error;
 pub mod event;
 pub mod frame;
@@ -15,6 +16,7 @@ pub mod token;
 
 pub use close::CloseCode;
 pub use command::{ClientMessage, Command, Moderation};
+pub use depth::json_depth;
 pub use error::{ErrorCode, Fault};
 pub use event::{Body, Class, Event};
 pub use frame::{Frame, MediaState, Pinned, PinnedComment, ShowState, Snapshot, StockCount, Tally, Track};

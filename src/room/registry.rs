@@ -145,7 +145,7 @@ impl Rooms {
                 notices: notices.clone(),
                 brief: brief.clone(),
                 stats: stats.clone(),
-                room: Room::new(state.clone(), inner.config.chat_per_second),
+                room: Room::new(state.clone(), &inner.config),
                 told: audience.tally(),
                 showing: Showing::new(state, ring.clone()),
                 tick: Tick::default(),

@@ -9,7 +9,7 @@ use crate::{
     clock::UnixMs,
     id::{ProductId, SkuId, Who},
     protocol::{Body, Class, ErrorCode, Event, Fault, Moderation, PinnedComment, Product, Role, StockCount, Track},
-    room::{sampler::Sampler, state::State, text},
+    room::{Config, sampler::Sampler, state::State, text},
 };
 
 /// The longest a person can be muted for, and the default when no time is named.
@@ -101,14 +101,16 @@ impl Command {
 pub struct Room {
     state: State,
     sampler: Sampler,
+    silenced_max: usize,
     spoke_at: HashMap<Who, UnixMs>,
     remembered: std::collections::VecDeque<PinnedComment>,
 }
 
 impl Room {
-    pub fn new(state: State, chat_per_second: u32) -> Self {
+    pub fn new(state: State, config: &Config) -> Self {
         let remembered = state.comments.iter().filter_map(pinnable).collect();
-        Self { state, sampler: Sampler::new(chat_per_second), spoke_at: HashMap::new(), remembered }
+        let sampler = Sampler::new(config.chat_per_second);
+        Self { state, sampler, silenced_max: config.silenced_max, spoke_at: HashMap::new(), remembered }
     }
 
     pub fn state(&self) -> &State {
@@ -258,11 +260,16 @@ impl Room {
     fn moderate(&mut self, moderation: Moderation, now: UnixMs) -> Result<Vec<Body>, Fault> {
         Ok(vec![match moderation {
             Moderation::Mute { who, seconds } => {
+                let muted = self.state.mutes.iter().filter(|(known, until)| **until > now && **known != who).count();
+                self.has_place(muted)?;
                 let time = seconds.map_or(MUTE_MAX, |s| Duration::from_secs(u64::from(s)).min(MUTE_MAX));
                 Body::Mute { who, until: Some(now.plus(time)) }
             }
             Moderation::Unmute { who } => Body::Mute { who, until: None },
-            Moderation::Kick { who } => Body::Kick { who },
+            Moderation::Kick { who } => {
+                self.has_place(self.state.kicks.len())?;
+                Body::Kick { who }
+            }
             Moderation::DeleteComment { comment } => {
                 self.remembered_comment(comment)?;
                 let pinned = self.state.pinned_comment.as_ref().filter(|p| p.comment == comment);
@@ -279,6 +286,13 @@ impl Room {
                 return Err(Fault::malformed("seconds", "slow mode asks for at most 600 seconds"));
             }
         }])
+    }
+
+    fn has_place(&self, silenced: usize) -> Result<(), Fault> {
+        match silenced < self.silenced_max {
+            true => Ok(()),
+            false => Err(Fault::new(ErrorCode::LimitReached, "too many people of this room are silenced")),
+        }
     }
 
     fn remembered_comment(&self, seq: u64) -> Result<PinnedComment, Fault> {

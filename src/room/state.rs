@@ -101,6 +101,7 @@ impl State {
             Body::CommentPinned { comment } => self.pinned_comment = comment.clone(),
             Body::CommentDeleted { comment } => self.comments.retain(|c| c.seq != *comment),
             Body::Mute { who, until: Some(until) } => {
+                self.mutes.retain(|_, until| *until > event.at);
                 self.mutes.insert(who.clone(), *until);
             }
             Body::Mute { who, until: None } => {

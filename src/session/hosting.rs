@@ -124,7 +124,7 @@ impl Shop {
             return Err(Fault::malformed("count", format!("count is 1 to {LIKES_PER_COMMAND_MAX}")));
         }
         let now = self.clock.now();
-        let counted = seat.like(count, now);
+        let counted = seat.like(count, self.limits.config().likes_per_second, now);
         if counted > 0 {
             room.note(now, &person.who(&room.facts().id), Demand::Like { count: counted });
         }

@@ -1,6 +1,6 @@
 //! `Live`: one connection, from its first message to its end.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use governor::DefaultDirectRateLimiter;
@@ -26,6 +26,8 @@ pub struct Live {
     limiter: DefaultDirectRateLimiter,
     outlet: Option<Outlet>,
     joined: Option<Joined>,
+    /// Too many come at once: this one is sent away again.
+    come_again: Option<Duration>,
     span: Span,
     _place: Option<Place>,
 }
@@ -40,11 +42,27 @@ impl Live {
     pub fn new(shop: Shop, room: Handle, place: Option<Place>, transport: &'static str) -> Self {
         let limiter = shop.limits.of_connection();
         let span = info_span!("connection", room = %room.facts().id, transport, id = tracing::field::Empty);
-        Self { shop, room, limiter, outlet: None, joined: None, span, _place: place }
+        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, span, _place: place }
+    }
+
+    /// As [`Live::new`], of somebody who has to come again after `wait`.
+    pub fn turned_away(
+        shop: Shop,
+        room: Handle,
+        place: Option<Place>,
+        transport: &'static str,
+        wait: Duration,
+    ) -> Self {
+        let mut live = Self::new(shop, room, place, transport);
+        live.come_again = Some(wait);
+        live
     }
 
     /// Where this connection speaks to. Called once, before the first message.
     pub fn open(&mut self, outlet: Outlet) {
+        if let Some(wait) = self.come_again {
+            outlet.close(CloseCode::Bye, &wait.as_millis().to_string());
+        }
         self.outlet = Some(outlet);
     }
 
@@ -55,6 +73,9 @@ impl Live {
             if let Err(refused) = self.shop.limits.command(&self.limiter) {
                 let id = ClientMessage::decode(text).map_or_else(|wrong| wrong.id, |message| message.id);
                 return self.answer(id, Err(refused));
+            }
+            if let Err(refused) = self.shop.limits.json(text.as_bytes()) {
+                return self.answer(None, Err(refused));
             }
             match ClientMessage::decode(text) {
                 Ok(ClientMessage { id, command: Command::Join(join) }) => self.join(id, join).await,

@@ -8,6 +8,7 @@ mod arrival;
 mod auth;
 mod buying;
 mod channel;
+mod door;
 mod goods;
 mod hosting;
 mod limits;

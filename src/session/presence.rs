@@ -37,6 +37,8 @@ struct Book {
     /// When something is due for a connection: to ask for a new token, or to close.
     due: BTreeSet<(UnixMs, ConnectionId)>,
     media: HashMap<SessionId, MediaOwner>,
+    /// How many of those a person has in a room.
+    media_of: HashMap<(RoomId, Who), u32>,
 }
 
 struct Connection {
@@ -181,7 +183,14 @@ impl Presence {
     }
 
     pub fn add_media(&self, session: SessionId, owner: MediaOwner) {
-        self.lock().media.insert(session, owner);
+        let mut book = self.lock();
+        *book.media_of.entry((owner.room.clone(), owner.who.clone())).or_default() += 1;
+        book.media.insert(session, owner);
+    }
+
+    /// Media sessions of a person in a room.
+    pub fn media_of(&self, room: &RoomId, who: &Who) -> u32 {
+        self.lock().media_of.get(&(room.clone(), who.clone())).copied().unwrap_or(0)
     }
 
     pub fn media(&self, session: SessionId) -> Option<MediaOwner> {
@@ -189,7 +198,13 @@ impl Presence {
     }
 
     pub fn remove_media(&self, session: SessionId) {
-        self.lock().media.remove(&session);
+        let mut book = self.lock();
+        let Some(owner) = book.media.remove(&session) else { return };
+        let person = (owner.room, owner.who);
+        match book.media_of.get_mut(&person) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(book.media_of.remove(&person)),
+        }
     }
 
     /// Asks for new tokens and ends connections that brought none. Called about once a second.

@@ -490,7 +490,8 @@ export class Room extends EventTarget {
 /** A drain names the wait in its reason; every other loss is answered with jitter. */
 function reconnectDelay({ code, reason }, attempt) {
   const named = code === 3000 ? Number.parseInt(reason, 10) : Number.NaN;
-  return Number.isFinite(named) ? Math.min(named, 60_000) : jitteredDelay(attempt);
+  // The server spreads those whom it sends away; a little jitter is for those whom others send.
+  return Number.isFinite(named) ? Math.min(named, 60_000) + jitteredDelay(0, { first: 250 }) : jitteredDelay(attempt);
 }
 
 function parse(text) {

@@ -24,7 +24,7 @@ use crate::support::{scratch::Scratch, wait::DEADLINE};
 const SEEDS: u64 = 12;
 const COMMANDS: usize = 150;
 
-type Counts = Arc<Mutex<HashMap<SkuId, StockCount>>>;
+pub(super) type Counts = Arc<Mutex<HashMap<SkuId, StockCount>>>;
 
 /// A world with one room, on a disk of its own.
 struct World {
@@ -116,7 +116,7 @@ impl Watcher {
     }
 }
 
-fn product(n: u32, price: i64) -> Product {
+pub(super) fn product(n: u32, price: i64) -> Product {
     let id: ProductId = format!("p{n}").parse().unwrap();
     Product {
         title: format!("Product {n}"),
@@ -130,11 +130,11 @@ fn product(n: u32, price: i64) -> Product {
     }
 }
 
-fn sku(n: u32) -> SkuId {
+pub(super) fn sku(n: u32) -> SkuId {
     format!("p{n}-one").parse().unwrap()
 }
 
-fn random_command(rng: &mut StdRng, counts: &Counts, last_seq: u64) -> Command {
+pub(super) fn random_command(rng: &mut StdRng, counts: &Counts, last_seq: u64) -> Command {
     let who = |n: u32| Who(format!("who-{n}").into());
     let person = rng.random_range(0..6u32);
     match rng.random_range(0..100) {
@@ -185,7 +185,7 @@ fn converged(mut snapshot: Snapshot) -> Snapshot {
     snapshot
 }
 
-fn assert_same(view: &View, snapshot: &Snapshot, seed: u64) {
+pub(super) fn assert_same(view: &View, snapshot: &Snapshot, seed: u64) {
     assert_eq!(view.seq, snapshot.seq, "seed {seed}");
     assert_eq!(view.show, snapshot.show, "seed {seed}");
     assert_eq!(view.shelf, snapshot.shelf, "seed {seed}");
@@ -265,8 +265,7 @@ fn copy_torn(from: &Path, to: &Path, rng: &mut StdRng) {
 
 #[tokio::test]
 async fn every_viewer_and_the_tape_fold_to_the_same_room() {
-    let seeds = std::env::var("MAISHOU_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    for seed in 0..super::seeds(SEEDS) {
         live(seed).await;
     }
 }
