@@ -43,6 +43,8 @@ pub struct Counters {
     pub gaps: u64,
     /// Comments that the server said it left out.
     pub left_out: u64,
+    /// Private messages that did not come in their turn: too many were missed, they can be read over REST.
+    pub private_missed: u64,
     /// Comments that this view forgot because it keeps a limited number.
     pub forgotten: u64,
     /// Messages that could not be read, events of unknown types included.
@@ -185,6 +187,9 @@ impl View {
     pub fn take_private(&mut self, message: Private) {
         if message.n <= self.you {
             return;
+        }
+        if self.you > 0 {
+            self.counters.private_missed += message.n - self.you - 1;
         }
         self.you = message.n;
         self.private.push_back(message);

@@ -241,3 +241,86 @@ impl Presence {
 fn ask_at(token_ends: UnixMs) -> UnixMs {
     UnixMs(token_ends.0 - i64::try_from(RENEWAL.as_millis()).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::session::outlet::Out;
+
+    /// Messages are committed, told a while later, and read from the ledger by who comes back, in any order of steps.
+    fn what_she_hears(seed: u64) -> Vec<u64> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (sub, room, who): (Sub, RoomId, Who) = ("buyer".parse().unwrap(), "r".parse().unwrap(), Who("w".into()));
+        let presence = Presence::default();
+        let (outbox, mut out) = mpsc::channel(1_000);
+        let outlet = Outlet::Queue(outbox);
+        let (mut committed, mut told) = (5_u64, rng.random_range(0..=5));
+        let newcomer = Newcomer { outlet: outlet.clone(), sub: &sub, room: &room, who: &who, token_ends: UnixMs(0) };
+        let id = presence.add(newcomer, 1, true).unwrap();
+        // What is read at a time, and not yet sent.
+        let (mut after, mut read, mut caught_up) = (2_u64, None, false);
+        while told < 30 || !caught_up {
+            match rng.random_range(0..4) {
+                0 if committed < 30 => committed += 1,
+                1 if told < committed => {
+                    told += 1;
+                    presence.tell(&sub, || Bytes::from(told.to_string()));
+                }
+                2 if read.is_none() && !caught_up => read = Some(committed),
+                3 => {
+                    let Some(last) = read.take() else { continue };
+                    (after + 1..=last).for_each(|n| outlet.send(Bytes::from(n.to_string())));
+                    after = last;
+                    caught_up = presence.has_caught_up(id);
+                }
+                _ => {}
+            }
+        }
+        let mut heard = Vec::new();
+        while let Ok(Out::Text(text)) = out.try_recv() {
+            heard.push(std::str::from_utf8(&text).unwrap().parse().unwrap());
+        }
+        heard
+    }
+
+    #[test]
+    fn nothing_is_missing_and_nothing_overtakes_what_was_missed() {
+        for seed in 0..2_000 {
+            let mut seen = 2;
+            for n in what_she_hears(seed) {
+                assert!(n <= seen + 1, "seed {seed}: {n} came behind {seen}");
+                seen = seen.max(n);
+            }
+            assert_eq!(seen, 30, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_given_back_by_connections_and_by_media() {
+        let (sub, room, who): (Sub, RoomId, Who) = ("buyer".parse().unwrap(), "r".parse().unwrap(), Who("w".into()));
+        let presence = Presence::default();
+        let add = || {
+            let outlet = Outlet::Queue(mpsc::channel(1).0);
+            let newcomer = Newcomer { outlet, sub: &sub, room: &room, who: &who, token_ends: UnixMs(0) };
+            presence.add(newcomer, 1, false)
+        };
+        let first = add().unwrap();
+        assert!(add().is_none());
+        presence.remove(first);
+        assert!(add().is_some());
+
+        let sessions: Vec<SessionId> = (0..3).map(|_| SessionId::make()).collect();
+        for session in &sessions {
+            let etag = String::new();
+            let owner = MediaOwner { publishes: false, etag, room: room.clone(), sub: sub.clone(), who: who.clone() };
+            presence.add_media(*session, owner);
+        }
+        assert_eq!(presence.media_of(&room, &who), 3);
+        sessions.iter().for_each(|session| presence.remove_media(*session));
+        presence.remove_media(sessions[0]);
+        assert_eq!(presence.media_of(&room, &who), 0);
+    }
+}
