@@ -32,7 +32,7 @@ async fn who_comes_late_is_told_what_was_explained_and_what_comes_next_as_who_wa
     hall.shop.stock_settles(&hall.server, CORAL, [19, 0, 1]).await;
 
     let mut later = hall.socket("later").await;
-    let stream = hall.listener("stream").await;
+    let mut stream = hall.listener("stream").await;
     let snapshot = hall.shop.snapshot(&hall.server).await;
     let explained = snapshot["explained"].as_array().expect("a list");
     let seen: Vec<(&str, i64)> = explained
@@ -48,6 +48,7 @@ async fn who_comes_late_is_told_what_was_explained_and_what_comes_next_as_who_wa
         assert_eq!(ws.view.part("explained"), &snapshot["explained"]);
         assert_eq!(ws.view.part("planned_seconds"), &plan["planned_seconds"]);
     }
+    stream.until("the end", |view| view.seq >= end).await;
     assert_eq!(stream.view.part("explained"), &snapshot["explained"]);
 
     // Gone from the shelf, it takes its title along; and a new show begins with the card that is up.
