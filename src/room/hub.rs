@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::{
     clock::Clock,
-    protocol::{Body, Class, Event, Fault, SILENCE_MAX, Tally},
+    protocol::{Body, Event, Fault, SILENCE_MAX, Tally},
     room::{
         Brief, Command, Config, Outside, Shown, Stats,
         audience::Audience,
@@ -284,9 +284,12 @@ impl Hub {
         self.stats.frames.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What other parts must know of what was just shown.
+    /// What other parts must know of what is shown now. First who may not come in, then whom to end: so that nobody
+    /// slips in between.
     fn follow_up(&mut self, events: &[(Event, bool)]) {
-        let mut changes_brief = false;
+        if Showing::is_urgent(events) {
+            self.publish_brief();
+        }
         for (event, _) in events {
             match &event.body {
                 Body::Kick { who } => {
@@ -299,10 +302,6 @@ impl Hub {
                 Body::ShowStarted {} => self.audience.forget_likes(),
                 _ => {}
             }
-            changes_brief |= event.body.class() == Class::State;
-        }
-        if changes_brief {
-            self.publish_brief();
         }
     }
 

@@ -32,7 +32,7 @@ struct World {
     room: RoomId,
     clock: Clock,
     counts: Counts,
-    _shown: mpsc::Receiver<room::Shown>,
+    shown: mpsc::Receiver<room::Shown>,
 }
 
 impl World {
@@ -62,7 +62,7 @@ impl World {
             };
             rooms.create(facts).await.unwrap();
         }
-        Self { rooms, room, clock, counts, _shown: shown_rx }
+        Self { rooms, room, clock, counts, shown: shown_rx }
     }
 
     fn handle(&self) -> Handle {
@@ -268,6 +268,29 @@ async fn every_viewer_and_the_tape_fold_to_the_same_room() {
     for seed in 0..super::seeds(SEEDS) {
         live(seed).await;
     }
+}
+
+/// Who comes in looks at the brief before she is among the connections, and again after: a kick has to be there first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_to_be_ended_who_could_still_come_in() {
+    let folder = Scratch::new("sim-kicks");
+    let mut world = World::open(folder.path(), Clock::manual(UnixMs(1_700_000_000_000)), Counts::default()).await;
+    let handle = world.handle();
+    let kicking = tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            for number in 0..500 {
+                let who = Who(format!("who-{number}").into());
+                handle.act(Command::Moderate(Moderation::Kick { who })).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..500 {
+        let room::Shown::Kicked { who, .. } = world.shown.recv().await.unwrap();
+        assert!(handle.brief().kicks.contains(&who), "{who:?} could come in behind her own kick");
+    }
+    kicking.await.unwrap();
+    world.rooms.shutdown().await;
 }
 
 #[tokio::test]
