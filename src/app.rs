@@ -47,6 +47,7 @@ pub struct Running {
     fanout: Fanout,
     ready: Arc<AtomicBool>,
     drain: Duration,
+    restart: Duration,
     routing: Vec<JoinHandle<()>>,
 }
 
@@ -121,8 +122,9 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
     };
     let serving = server.serve(http::router(app));
     let drain = Duration::from_secs(config.http.drain_seconds);
+    let restart = Duration::from_secs(config.http.restart_seconds);
     info!(%http, media = ?media.listening(), rooms = shop.rooms.list().len(), "serving");
-    Ok(Running { http, media: media.listening(), shop, serving, fanout, ready, drain, routing })
+    Ok(Running { http, media: media.listening(), shop, serving, fanout, ready, drain, restart, routing })
 }
 
 /// Opening reads the whole checkpoint and the tail: not on a runtime's worker.
@@ -145,8 +147,9 @@ impl Running {
     pub async fn drain(self) -> anyhow::Result<()> {
         self.ready.store(false, Ordering::Relaxed);
         info!(connections = self.shop.presence.len(), "draining");
-        self.shop.presence.say_goodbye(self.drain);
-        let sockets = async { tokio::join!(self.serving.stop(), self.fanout.drain(self.drain)) };
+        let (restart, over) = (self.restart, self.drain);
+        self.shop.presence.say_goodbye(restart, over);
+        let sockets = async { tokio::join!(self.serving.stop(), self.fanout.drain(restart, over)) };
         in_time("sockets", self.drain + PART_ENDS_IN, sockets).await?;
         let media = self.shop.media.clone();
         in_time("media", PART_ENDS_IN, tokio::task::spawn_blocking(move || media.shutdown())).await??;

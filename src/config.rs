@@ -153,10 +153,16 @@ impl Config {
         if let Err(e) = self.media.check() {
             return wrong("media", e.to_string());
         }
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let bounds = [
             ("http.body_bytes_max", self.http.body_bytes_max),
             ("http.connections_max", self.http.connections_max),
-            ("tape.segment_mb", usize::try_from(self.tape.segment_mb).unwrap_or(usize::MAX)),
+            ("http.head_seconds", count(self.http.head_seconds)),
+            ("http.body_seconds", count(self.http.body_seconds)),
+            ("http.tls_seconds", count(self.http.tls_seconds)),
+            ("limits.json_depth_max", self.limits.json_depth_max),
+            ("room.silenced_max", self.room.silenced_max),
+            ("tape.segment_mb", count(self.tape.segment_mb)),
             ("tape.mailbox", self.tape.mailbox),
             ("room.mailbox", self.room.mailbox),
             ("room.shelf_max", self.room.shelf_max),

@@ -112,6 +112,7 @@ fn start(
     let mut command = Command::new(maishou);
     command.args(["serve", "--listen", &address.to_string(), "--media-listen", "127.0.0.1:0"]);
     command.env("MAISHOU_AUTH__SECRET", SECRET).env("MAISHOU_LIMITS__EXEMPT", r#"["127.0.0.0/8"]"#);
+    command.env("MAISHOU_LIMITS__ARRIVALS_PER_SECOND", "0");
     command.env("MAISHOU_STORE__PATH", folder.join("store")).env("MAISHOU_TAPE__PATH", folder.join("tape"));
     for (key, value) in settings {
         command.env(format!("MAISHOU_{key}"), value);

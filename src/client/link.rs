@@ -176,17 +176,17 @@ impl LinkTask {
         let wait = match ending {
             Ending::Left => None,
             Ending::Refused { code: Some(code), .. } if !CloseCode::reconnects(*code) => None,
-            Ending::Refused { fault, .. } => {
-                let wait = fault.retry_after_ms.map_or(backoff, Duration::from_millis);
-                passes(fault).then_some(wait)
-            }
+            Ending::Refused { fault, .. } => passes(fault).then_some(after_refusal(fault, backoff)),
             Ending::Missed => Some(full_jitter(self.config.reconnect_base, self.config.reconnect_base, 0)),
             Ending::Closed { code, .. } if !CloseCode::reconnects(*code) => None,
             // The server spreads the returns of a drain itself.
             Ending::Closed { code, reason } if *code == CloseCode::Bye.number() => {
-                Some(reason.parse().map_or(backoff, |ms| Duration::from_millis(ms).min(BYE_WAIT_MAX)))
+                // A little jitter on top: the server does not know who else sends people here.
+                let jitter = full_jitter(self.config.reconnect_base, self.config.reconnect_base, 0);
+                Some(reason.parse().map_or(backoff, |ms| Duration::from_millis(ms).min(BYE_WAIT_MAX) + jitter))
             }
             Ending::Closed { .. } => Some(backoff),
+            Ending::Lost(Error::Refused(fault)) => passes(fault).then_some(after_refusal(fault, backoff)),
             Ending::Lost(why) => why.is_passing().then_some(backoff),
         };
         self.losses = self.losses.saturating_add(1);
@@ -216,6 +216,11 @@ impl LinkTask {
             let _ = first.send(outcome);
         }
     }
+}
+
+/// Not before the server said, and not all at once then.
+fn after_refusal(fault: &Fault, backoff: Duration) -> Duration {
+    fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis).min(BYE_WAIT_MAX) + backoff
 }
 
 /// A random wait up to an exponentially growing limit, so that a crowd does not come back in step.

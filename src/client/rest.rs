@@ -1,5 +1,7 @@
 //! One person's REST calls: looking around, buying, and for those who may, running a show.
 
+use std::collections::BTreeMap;
+
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -99,6 +101,14 @@ impl Rest {
     /// Puts these products on the shelf, in this order, in place of what was there.
     pub async fn shelf(&self, room: &RoomId, products: &[ProductId]) -> Result<(), Error> {
         let body = json!({"products": products});
+        self.call::<Value>(Method::PUT, &format!("/v1/rooms/{room}/shelf"), None, Some(body)).await.map(drop)
+    }
+
+    /// As [`Rest::shelf`], with the seconds that each product is meant to be explained for.
+    pub async fn run_sheet(&self, room: &RoomId, products: &[(ProductId, u32)]) -> Result<(), Error> {
+        let ids: Vec<&ProductId> = products.iter().map(|(id, _)| id).collect();
+        let planned: BTreeMap<&ProductId, u32> = products.iter().map(|(id, seconds)| (id, *seconds)).collect();
+        let body = json!({"products": ids, "planned_seconds": planned});
         self.call::<Value>(Method::PUT, &format!("/v1/rooms/{room}/shelf"), None, Some(body)).await.map(drop)
     }
 

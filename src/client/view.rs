@@ -9,7 +9,8 @@ use crate::{
     clock::UnixMs,
     id::{ProductId, RoomId, SkuId, Who},
     protocol::{
-        Body, Event, Frame, MediaState, Pinned, PinnedComment, Private, Product, ShowState, Snapshot, StockCount, Tally,
+        Body, ComingUp, Event, Frame, MediaState, Pinned, PinnedComment, Private, Product, RunSheet, ShowState,
+        Snapshot, StockCount, Tally,
     },
 };
 
@@ -42,6 +43,8 @@ pub struct Counters {
     pub gaps: u64,
     /// Comments that the server said it left out.
     pub left_out: u64,
+    /// Private messages that did not come in their turn: too many were missed, they can be read over REST.
+    pub private_missed: u64,
     /// Comments that this view forgot because it keeps a limited number.
     pub forgotten: u64,
     /// Messages that could not be read, events of unknown types included.
@@ -72,6 +75,8 @@ pub struct View {
     pub stock: BTreeMap<SkuId, StockCount>,
     pub pinned: Option<Pinned>,
     pub pinned_comment: Option<PinnedComment>,
+    /// What was explained so far, and how long the shelf's products are meant to be explained.
+    pub run_sheet: RunSheet,
     pub media: MediaState,
     /// Seconds between two comments of one person; 0 is off.
     pub slow_mode: u32,
@@ -112,6 +117,17 @@ impl View {
         self.shelf.iter().find(|p| &p.id == id)
     }
 
+    /// What comes next, by the run sheet.
+    pub fn next(&self) -> Vec<ComingUp> {
+        self.run_sheet.next(&self.shelf, self.pinned.as_ref())
+    }
+
+    /// Pieces left of a product in all its SKUs; none when it is on the shelf no more.
+    pub fn left(&self, id: &ProductId) -> u64 {
+        let skus = self.product(id).into_iter().flat_map(|p| &p.skus);
+        skus.filter_map(|sku| self.stock.get(&sku.id)).map(|count| count.available).sum()
+    }
+
     /// The texts of the comments that are kept, the newest last.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.comments.iter().filter_map(|event| match &event.body {
@@ -132,6 +148,7 @@ impl View {
         self.stock = snapshot.stock;
         self.pinned = snapshot.pinned;
         self.pinned_comment = snapshot.pinned_comment;
+        self.run_sheet = RunSheet { explained: snapshot.explained, planned_seconds: snapshot.planned_seconds };
         self.media = snapshot.media;
         self.slow_mode = snapshot.slow_mode;
         self.tally = snapshot.tally;
@@ -171,6 +188,9 @@ impl View {
         if message.n <= self.you {
             return;
         }
+        if self.you > 0 {
+            self.counters.private_missed += message.n - self.you - 1;
+        }
         self.you = message.n;
         self.private.push_back(message);
         while self.private.len() > self.keep_max {
@@ -208,19 +228,27 @@ impl View {
             Body::ShowStarted {} => {
                 self.show.running = true;
                 self.show.started_at = Some(at);
+                self.run_sheet.start(self.pinned.as_ref(), at);
             }
             Body::ShowEnded {} => {
                 self.show.running = false;
                 self.kicked.clear();
             }
-            Body::CardPinned { product, explain_until } => self.pinned = Some(Pinned { product, explain_until, media }),
+            Body::CardPinned { product, explain_until } => {
+                self.run_sheet.explain(&product, at);
+                self.pinned = Some(Pinned { product, explain_until, media });
+            }
             Body::CardUnpinned {} => self.pinned = None,
-            Body::Shelf { items, .. } => self.take_shelf(items),
+            Body::Shelf { items, planned_seconds, .. } => {
+                self.run_sheet.shelve(&self.shelf, &items, &planned_seconds);
+                self.take_shelf(items);
+            }
             Body::Price { product, price } => {
                 let pinned = self.pinned.as_mut().map(|p| &mut p.product);
                 for shown in self.shelf.iter_mut().chain(pinned).filter(|p| p.id == product) {
                     shown.price = price;
                 }
+                self.run_sheet.reprice(self.pinned.as_ref());
             }
             Body::Stock { sku, available, held, sold, entry, .. } => {
                 self.stock.insert(sku, StockCount { available, held, sold, entry });
@@ -249,6 +277,7 @@ impl View {
         {
             pinned.product = product.clone();
         }
+        self.run_sheet.reprice(self.pinned.as_ref());
         self.stock.retain(|sku, _| items.iter().any(|p| p.skus.iter().any(|s| s.id == *sku)));
         self.shelf = items;
     }

@@ -33,6 +33,9 @@ fn snapshot_at(log: &[Event], seq: u64) -> Snapshot {
         stock,
         pinned: None,
         pinned_comment: None,
+        explained: Vec::new(),
+        planned_seconds: BTreeMap::new(),
+        next: Vec::new(),
         drops: Vec::new(),
         media: MediaState::default(),
         slow_mode,
@@ -187,4 +190,5 @@ fn a_private_message_counts_once() {
         view.take_private(message(n));
     }
     assert_eq!(view.private.iter().map(|m| m.n).collect::<Vec<_>>(), [1, 3, 4]);
+    assert_eq!(view.counters.private_missed, 1, "and the one that did not come is noticed");
 }

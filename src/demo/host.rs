@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long one product is explained; shows have about three minutes, the demo is impatient.
-const EXPLAIN: Duration = Duration::from_secs(30);
+pub(super) const EXPLAIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Host {
     /// Waits by itself while a person is live in the studio, and comes back when nobody is.

@@ -90,6 +90,7 @@ impl World {
         let mut config = Config::default();
         config.http.listen = options.listen;
         config.http.drain_seconds = 1;
+        config.limits.arrivals_per_second = 0;
         config.media.listen = options.media_listen;
         config.auth.secret.clone_from(&self.secret);
         config.store.path = self.folder.join("store");

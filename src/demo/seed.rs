@@ -93,8 +93,9 @@ pub(super) async fn plant(keyring: &Keyring, server: &Server, show: &Show) -> Re
         merchant.put_product(&product).await?;
     }
     let anchor = Rest::new(http, token(keyring, room, Role::Anchor, &anchor(), &show.room.anchor_name));
-    let products: Vec<ProductId> = show.products.iter().map(|p| p.id.clone()).collect();
-    anchor.shelf(room, &products).await?;
+    let seconds = u32::try_from(super::host::EXPLAIN.as_secs()).expect("a short time");
+    let products: Vec<(ProductId, u32)> = show.products.iter().map(|p| (p.id.clone(), seconds)).collect();
+    anchor.run_sheet(room, &products).await?;
     anchor.start_show(room).await?;
     Ok(room.clone())
 }

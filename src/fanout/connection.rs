@@ -127,9 +127,7 @@ impl Connection {
             self.write_rest(out)?;
             if let Some(control) = out.control.take() {
                 out.rest = Some(control);
-            } else if out.is_closing {
-                break;
-            } else if !looks_into_mailbox && !self.has_mail.get() {
+            } else if out.is_closing || !looks_into_mailbox && !self.has_mail.get() {
                 break;
             } else if let Some(item) = self.mailbox.take() {
                 // Who begins to follow does not wait for a slot.

@@ -136,12 +136,12 @@ impl Fanout {
         stats
     }
 
-    /// Sends everyone away with 3000 and a time to wait, spread evenly over `over`, and waits until they are gone or
+    /// Sends everyone away with 3000 and a time to wait, spread evenly from `first` on over `over`, and waits until they are gone or
     /// their time to answer is over. Who comes after that is sent away too.
-    pub async fn drain(&self, over: Duration) {
+    pub async fn drain(&self, first: Duration, over: Duration) {
         self.0.is_draining.store(true, Ordering::Release);
         for shard in &self.0.shards {
-            let _ = shard.orders.send(Order::Drain { over }).await;
+            let _ = shard.orders.send(Order::Drain { first, over }).await;
         }
 
         let all_gone = async {

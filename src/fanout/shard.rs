@@ -42,8 +42,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 pub(super) enum Order {
     /// Take over a connection; `turned_away` at once with this code and reason when there is no room for it.
     Adopt { id: u64, socket: Socket, inbound: Box<dyn Inbound>, turned_away: Option<(CloseCode, String)> },
-    /// Send everyone away, to come back spread evenly over this time.
-    Drain { over: Duration },
+    /// Send everyone away, to come back spread evenly over this time, which begins after `first`.
+    Drain { first: Duration, over: Duration },
 }
 
 /// What the threads share of a shard.
@@ -98,7 +98,7 @@ impl Shard {
                     Some(Order::Adopt { id, socket, inbound, turned_away }) => {
                         shard.adopt(id, socket, inbound, turned_away);
                     }
-                    Some(Order::Drain { over }) => shard.drain(over).await,
+                    Some(Order::Drain { first, over }) => shard.drain(first, over).await,
                     None => break,
                 },
             }
@@ -211,10 +211,10 @@ impl Shard {
         }
     }
 
-    async fn drain(&self, over: Duration) {
+    async fn drain(&self, first: Duration, over: Duration) {
         let (count, mut place) = (self.connections.borrow().len().max(1) as u128, 0);
         self.for_each(|connection| {
-            let wait_ms = over.as_millis() * place / count;
+            let wait_ms = first.as_millis() + over.as_millis() * place / count;
             place += 1;
             self.outlet(connection).close(CloseCode::Bye, &wait_ms.to_string());
         })

@@ -51,6 +51,10 @@ pub(super) async fn events(
             .retry_after(5_000)
             .into());
     };
+    if let Err(wait) = app.shop.limits.arrive() {
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        return Err(Fault::new(ErrorCode::Busy, "too many come at once").retry_after(wait).into());
+    }
     let last = headers.get("last-event-id").and_then(|v| v.to_str().ok());
     let listener = Listener::enter(&app.shop, &person, &room, last, Some(place)).await?;
     Ok(respond(listener, Counted::new(app.streams.clone())))

@@ -11,14 +11,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 
-use super::{App, error::Problem};
+use super::{App, Config, error::Problem};
 use crate::{
     protocol::{ErrorCode, Fault},
     session::Person,
 };
-
-/// A body that comes more slowly than this is given up.
-const BODY_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The address that a request came from.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +93,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         require_type(request.headers(), "application/json")?;
-        let body = read(request, app.config.body_bytes_max).await?;
+        let body = read(request, &app.config).await?;
+        app.shop.limits.json(&body)?;
         let parsed = serde_json::from_slice(&body);
         Ok(Self(parsed.map_err(|e| Fault::new(ErrorCode::Malformed, e.to_string()))?))
     }
@@ -107,7 +105,7 @@ impl FromRequest<App> for Sdp {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         require_type(request.headers(), "application/sdp")?;
-        let body = read(request, app.config.body_bytes_max).await?;
+        let body = read(request, &app.config).await?;
         let text = String::from_utf8(body.into());
         Ok(Self(text.map_err(|_| Fault::new(ErrorCode::BadOffer, "the offer is not text"))?))
     }
@@ -122,9 +120,11 @@ pub fn require_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Fau
     }
 }
 
-pub async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Fault> {
+/// The whole body: not longer, and not more slowly, than is configured.
+pub async fn read(request: Request, config: &Config) -> Result<Bytes, Fault> {
+    let (bytes_max, deadline) = (config.body_bytes_max, Duration::from_secs(config.body_seconds));
     let body = Limited::new(request.into_body(), bytes_max);
-    match tokio::time::timeout(BODY_DEADLINE, body.collect()).await {
+    match tokio::time::timeout(deadline, body.collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(_)) => Err(Fault::new(ErrorCode::TooLarge, format!("a body has at most {bytes_max} bytes"))),
         Err(_) => Err(Fault::new(ErrorCode::Malformed, "the body came too slowly")),

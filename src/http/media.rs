@@ -77,7 +77,7 @@ pub(super) async fn patch(
 ) -> Answer {
     let own = app.shop.etag(&person, &room, session, publishes(&uri))?;
     extract::require_type(&headers, FRAGMENT)?;
-    let body = extract::read(request, app.config.body_bytes_max).await?;
+    let body = extract::read(request, &app.config).await?;
     let fragment =
         std::str::from_utf8(&body).map_err(|_| Fault::new(ErrorCode::BadOffer, "the fragment is not text"))?;
     match headers.get(header::IF_MATCH) {

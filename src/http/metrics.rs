@@ -57,6 +57,12 @@ fn connections(app: &App, page: &mut Page) {
     page.counters("maishou_closed_total", "Sockets ended, by close code; 0 is any other.", "code", closed);
     let limits = app.shop.limits.refused();
     page.counter("maishou_rate_limited_total", "Requests, commands and connections refused by a limit.", limits);
+    let turned_away = app.shop.limits.turned_away();
+    page.counter(
+        "maishou_turned_away_total",
+        "Newcomers told to come again, because too many came at once.",
+        turned_away,
+    );
     page.gauge("maishou_uptime_seconds", "Seconds since the start.", app.started.elapsed().as_secs_f64());
     let replies = [("replies", fanout.queued)];
     page.gauges("maishou_fanout_queue", "Messages waiting in the shards.", "queue", replies);

@@ -53,10 +53,16 @@ pub struct Config {
     pub tls_key: Option<PathBuf>,
     /// The longest request body, in bytes.
     pub body_bytes_max: usize,
+    /// Seconds for a client to send the head of a request, its body, and to shake hands over TLS.
+    pub head_seconds: u64,
+    pub body_seconds: u64,
+    pub tls_seconds: u64,
     /// Open HTTP connections, not counting upgraded sockets; beyond this, accepting waits.
     pub connections_max: usize,
     /// Seconds that a drain may take: sockets are told to come back, spread over this time.
     pub drain_seconds: u64,
+    /// Seconds that a restart is thought to take: who is sent away by a drain is told to stay away for these too.
+    pub restart_seconds: u64,
 }
 
 impl Default for Config {
@@ -67,8 +73,12 @@ impl Default for Config {
             tls_certificate: None,
             tls_key: None,
             body_bytes_max: 256 * 1024,
+            head_seconds: 30,
+            body_seconds: 15,
+            tls_seconds: 10,
             connections_max: 8_192,
             drain_seconds: 5,
+            restart_seconds: 1,
         }
     }
 }

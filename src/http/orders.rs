@@ -56,7 +56,7 @@ pub(super) async fn confirm(
     Ids(hold): Ids<HoldId>,
     request: axum::extract::Request,
 ) -> Answer {
-    let body: ConfirmBody = optional_json(extract::read(request, app.config.body_bytes_max).await?)?;
+    let body: ConfirmBody = optional_json(extract::read(request, &app.config).await?)?;
     let confirmed = app.shop.confirm(&person, hold, body.payment).await?;
     Ok(replayed(StatusCode::OK, confirmed.replayed, &json!({ "order": confirmed.value })))
 }

@@ -1,5 +1,7 @@
 //! Rooms: make, list, snapshot, show, shelf, pin.
 
+use std::collections::BTreeMap;
+
 use axum::{
     extract::State,
     http::StatusCode,
@@ -69,6 +71,8 @@ pub(super) async fn show(
 #[derive(Deserialize)]
 pub(super) struct ShelfBody {
     products: Vec<ProductId>,
+    #[serde(default)]
+    planned_seconds: BTreeMap<ProductId, u32>,
 }
 
 pub(super) async fn shelf(
@@ -77,7 +81,7 @@ pub(super) async fn shelf(
     Ids(room): Ids<RoomId>,
     Json(body): Json<ShelfBody>,
 ) -> Answer {
-    Ok(event(app.shop.set_shelf(&person, &room, &body.products).await?))
+    Ok(event(app.shop.set_shelf(&person, &room, &body.products, body.planned_seconds).await?))
 }
 
 #[derive(Deserialize)]

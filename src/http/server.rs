@@ -22,9 +22,6 @@ use tracing::{debug, warn};
 
 use super::{Config, Peer};
 
-/// A client sends its request's head within this time; an idle connection is kept as long.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
-const TLS_DEADLINE: Duration = Duration::from_secs(10);
 /// Requests that run when the server stops have this long.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -43,6 +40,15 @@ pub struct Server {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     connections: Arc<Semaphore>,
+    deadlines: Deadlines,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy)]
+struct Deadlines {
+    /// For its request's head; an idle connection is kept as long.
+    head: Duration,
+    tls: Duration,
 }
 
 /// A serving listener.
@@ -59,7 +65,9 @@ impl Server {
             _ => ServerError::Listen { address, source },
         })?;
         let connections = Arc::new(Semaphore::new(config.connections_max.max(1)));
-        Ok(Self { listener, tls: acceptor(config)?, connections })
+        let seconds = Duration::from_secs;
+        let deadlines = Deadlines { head: seconds(config.head_seconds), tls: seconds(config.tls_seconds) };
+        Ok(Self { listener, tls: acceptor(config)?, connections, deadlines })
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
@@ -74,7 +82,7 @@ impl Server {
 
     async fn accept(self, router: Router, stop: CancellationToken) {
         let open = TaskTracker::new();
-        let Self { listener, tls, connections } = self;
+        let Self { listener, tls, connections, deadlines } = self;
         loop {
             let Ok(permit) = connections.clone().acquire_owned().await else { break };
             let (stream, peer) = tokio::select! {
@@ -93,9 +101,9 @@ impl Server {
             let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
             open.spawn(async move {
                 match tls {
-                    None => connection(stream, peer, router, stop, permit).await,
-                    Some(tls) => match tokio::time::timeout(TLS_DEADLINE, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, peer, router, stop, permit).await,
+                    None => connection(stream, peer, router, stop, deadlines.head, permit).await,
+                    Some(tls) => match tokio::time::timeout(deadlines.tls, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => connection(stream, peer, router, stop, deadlines.head, permit).await,
                         _ => debug!("a TLS handshake failed"),
                     },
                 }
@@ -120,6 +128,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     stop: CancellationToken,
+    head: Duration,
     _permit: OwnedSemaphorePermit,
 ) {
     let service = router.map_request(move |mut request: hyper::Request<Incoming>| {
@@ -127,7 +136,7 @@ async fn connection(
         request.map(axum::body::Body::new)
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(64 * 1024);
+    http.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(64 * 1024);
     let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
     let mut served = pin!(served);
     let ended = tokio::select! {

@@ -46,7 +46,11 @@ pub(super) async fn upgrade(
     let upgraded = request.extensions_mut().remove::<OnUpgrade>();
     let upgraded = upgraded.ok_or_else(|| Fault::new(ErrorCode::Malformed, "this connection cannot be upgraded"))?;
 
-    let live = Live::new(app.shop.clone(), room, Some(place), "socket");
+    // A browser is told no status of an upgrade that is refused, but the close code and its reason.
+    let live = match app.shop.limits.arrive() {
+        Ok(()) => Live::new(app.shop.clone(), room, Some(place), "socket"),
+        Err(wait) => Live::turned_away(app.shop.clone(), room, Some(place), "socket", wait),
+    };
     let fanout = app.fanout.clone();
     #[expect(clippy::let_underscore_future, reason = "it ends when the upgrade is done or the connection is gone")]
     let _ = tokio::spawn(

@@ -1,5 +1,7 @@
 //! Events: what a room tells its audience, in one order.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -45,7 +47,13 @@ pub enum Body {
     CardUnpinned {},
     /// The shelf in its order; `items` are the same products whole, so that nobody has to ask for them.
     #[serde(rename = "shelf")]
-    Shelf { products: Vec<ProductId>, items: Vec<Product> },
+    Shelf {
+        products: Vec<ProductId>,
+        items: Vec<Product>,
+        /// How long products are meant to be explained.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        planned_seconds: BTreeMap<ProductId, u32>,
+    },
     #[serde(rename = "price")]
     Price { product: ProductId, price: Money },
     /// The counts after ledger entry number `entry` of the SKU, whose chain hash is `hash` (hex).

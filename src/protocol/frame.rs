@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::UnixMs,
-    id::{RoomId, SkuId, Who},
-    protocol::{Event, Product, Role},
+    id::{ProductId, RoomId, SkuId, Who},
+    protocol::{ComingUp, Event, Explained, Product, Role},
 };
 
 /// One step of a room's log.
@@ -45,6 +45,14 @@ pub struct Snapshot {
     pub stock: BTreeMap<SkuId, StockCount>,
     pub pinned: Option<Pinned>,
     pub pinned_comment: Option<PinnedComment>,
+    /// What was explained so far in this show, in this order.
+    #[serde(default)]
+    pub explained: Vec<Explained>,
+    /// What the shelf plans, and what comes next by it.
+    #[serde(default)]
+    pub planned_seconds: BTreeMap<ProductId, u32>,
+    #[serde(default)]
+    pub next: Vec<ComingUp>,
     /// Fair-window drops; none yet.
     #[serde(default)]
     pub drops: Vec<serde_json::Value>,

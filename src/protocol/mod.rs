@@ -5,15 +5,18 @@
 
 pub mod close;
 pub mod command;
+pub mod depth;
 pub mod error;
 pub mod event;
 pub mod frame;
 pub mod order;
 pub mod product;
+pub mod run_sheet;
 pub mod token;
 
 pub use close::CloseCode;
 pub use command::{ClientMessage, Command, Moderation};
+pub use depth::json_depth;
 pub use error::{ErrorCode, Fault};
 pub use event::{Body, Class, Event};
 pub use frame::{Frame, MediaState, Pinned, PinnedComment, ShowState, Snapshot, StockCount, Tally, Track};
@@ -21,6 +24,7 @@ pub use order::{
     Hold, HoldLine, HoldState, LineRequest, Order, OrderLine, OrderPage, OrderState, Private, PrivateBody,
 };
 pub use product::{Product, ProductSku};
+pub use run_sheet::{ComingUp, Explained, RunSheet};
 pub use token::{Claims, Power, Role, RoomScope};
 
 /// The WebSocket subprotocol; an upgrade without it, or with another, is refused with 400.

@@ -14,8 +14,6 @@ use crate::{
     protocol::{Role, Tally},
 };
 
-/// Likes of one person that are counted in one second.
-pub const LIKES_PER_SECOND_MAX: u32 = 20;
 /// Likes in one command.
 pub const LIKES_PER_COMMAND_MAX: u32 = 50;
 
@@ -101,15 +99,15 @@ impl Audience {
 }
 
 impl Seat {
-    /// Likes that were counted of those asked for.
-    pub fn like(&self, count: u32, now: UnixMs) -> u32 {
+    /// Likes that were counted of those asked for: at most so many of one person in one second.
+    pub fn like(&self, count: u32, most_per_second: u32, now: UnixMs) -> u32 {
         let mut present = self.audience.present.lock().expect("no holder panics");
         let Some(presence) = present.get_mut(&self.who) else { return 0 };
         let second = now.0.div_euclid(1_000);
         if presence.liked_second != second {
             (presence.liked_second, presence.liked) = (second, 0);
         }
-        let counted = count.min(LIKES_PER_SECOND_MAX.saturating_sub(presence.liked));
+        let counted = count.min(most_per_second.saturating_sub(presence.liked));
         presence.liked += counted;
         if presence.kind != Kind::Simulated {
             self.audience.likes.fetch_add(u64::from(counted), Ordering::Relaxed);
@@ -153,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn likes_count_twenty_a_second_and_person() {
+    fn likes_count_up_to_a_rate_for_each_person() {
         let audience = Audience::starting_at(100);
         let (one, other) =
             (audience.enter(&who("a"), Role::Viewer, false), audience.enter(&who("a"), Role::Viewer, false));
-        assert_eq!(one.like(15, UnixMs(1_000)), 15);
-        assert_eq!(other.like(15, UnixMs(1_999)), 5);
-        assert_eq!(one.like(1, UnixMs(2_000)), 1);
+        assert_eq!(one.like(15, 20, UnixMs(1_000)), 15);
+        assert_eq!(other.like(15, 20, UnixMs(1_999)), 5);
+        assert_eq!(one.like(1, 20, UnixMs(2_000)), 1);
         assert_eq!(audience.tally().likes, 121);
     }
 }

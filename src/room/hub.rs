@@ -15,23 +15,20 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::{
     clock::Clock,
-    protocol::{Body, Class, Event, Fault, Frame, SILENCE_MAX, Snapshot, Tally},
-    ring::{Encoded, Ring},
+    protocol::{Body, Event, Fault, SILENCE_MAX, Tally},
     room::{
         Brief, Command, Config, Outside, Shown, Stats,
         audience::Audience,
         handle::{Request, busy},
         notices::Notices,
         room::Room,
-        state::State,
+        showing::Showing,
         tape::{Append, Error as TapeError, Receipt, Tape, line::Line},
     },
 };
 
 /// Requests that are taken from the mailbox at once.
 const BATCH_MAX: usize = 512;
-/// Frames after which the ring's snapshot is made anew, so that no joiner reads on for long.
-const FRAMES_PER_SNAPSHOT: u64 = 64;
 /// How often likes and viewers are told, when they changed.
 const TALLY_EVERY: Duration = Duration::from_secs(1);
 /// Facts that wait for the tape to take them again.
@@ -44,17 +41,15 @@ pub(super) struct Hub {
     pub clock: Clock,
     pub tape: Tape,
     pub outside: Arc<Outside>,
-    pub ring: Arc<Ring>,
     pub audience: Arc<Audience>,
     pub notices: Arc<Notices>,
     pub brief: Arc<ArcSwap<Brief>>,
     pub stats: Arc<Stats>,
-    /// Runs ahead of `shown` by the tick that is being logged.
+    /// Runs ahead of `showing` by the tick that is being logged.
     pub room: Room,
-    pub shown: State,
+    pub showing: Showing,
     pub told: Tally,
     pub tick: Tick,
-    pub frames_since_snapshot: u64,
     pub segment_full: bool,
     /// Facts that the tape did not take.
     pub retries: VecDeque<Command>,
@@ -73,7 +68,7 @@ pub(super) struct Tick {
 
 impl Tick {
     fn is_urgent(&self) -> bool {
-        self.events.iter().any(|(e, _)| e.body.class() == Class::State)
+        Showing::is_urgent(&self.events)
     }
 }
 
@@ -85,13 +80,13 @@ struct Flushing {
 
 pub(super) fn spawn(mut hub: Hub, mut mailbox: mpsc::Receiver<Request>) {
     hub.publish_brief();
-    hub.refresh_snapshot();
-    let span = info_span!("room", room = %hub.shown.room);
+    hub.showing.refresh(hub.audience.tally().viewers);
+    let span = info_span!("room", room = %hub.showing.state().room);
     let run = async move {
         let closing = hub.run(&mut mailbox).await;
         hub.close_tick().await;
-        hub.tape.close(&hub.shown.room).await;
-        hub.ring.close();
+        hub.tape.close(&hub.showing.state().room).await;
+        hub.showing.ring().close();
         if let Some(done) = closing {
             let _ = done.send(());
         }
@@ -150,7 +145,7 @@ impl Hub {
         match request {
             Request::Do { command, reply } => self.decide(command, reply),
             Request::Snapshot(reply) => {
-                let _ = reply.send(self.shown.snapshot(self.ring.epoch(), self.audience.tally().viewers));
+                let _ = reply.send(self.showing.snapshot(self.audience.tally().viewers));
             }
             Request::Demand(line) => {
                 line.write(&mut self.tick.demand);
@@ -163,7 +158,7 @@ impl Hub {
 
     fn decide(&mut self, command: Command, reply: Option<Reply>) {
         let now = self.clock.now();
-        let media = (self.outside.media_time)(&self.shown.room);
+        let media = (self.outside.media_time)(&self.showing.state().room);
         let flush = command.is_flushed();
         let fact = command.is_fact().then(|| command.clone());
         match self.room.apply(command, now, media) {
@@ -216,7 +211,7 @@ impl Hub {
         }
         let append = Append { lines: self.lines_of(&tick), flush: tick.flush, roll: self.next_segment(&tick) };
         let rolled = append.roll.is_some();
-        let logged = match self.tape.append(&self.shown.room, append).await {
+        let logged = match self.tape.append(&self.showing.state().room, append).await {
             Ok(Receipt { written, flushed }) => match written.await {
                 Ok(outcome) => outcome.map(|len| (len, flushed)),
                 Err(_) => Err(TapeError::Ended),
@@ -253,13 +248,14 @@ impl Hub {
     fn next_segment(&self, tick: &Tick) -> Option<Vec<u8>> {
         let show_turns = |e: &Event| matches!(e.body, Body::ShowStarted {} | Body::ShowEnded {});
         let turned = tick.events.iter().any(|(e, _)| show_turns(e));
-        (turned || self.segment_full).then(|| Line::head(self.room.state(), self.ring.epoch(), self.clock.now()))
+        (turned || self.segment_full)
+            .then(|| Line::head(self.room.state(), self.showing.ring().epoch(), self.clock.now()))
     }
 
     /// Nothing of this tick happened: nobody saw it, and those who wait are told to try again.
     fn give_up(&mut self, tick: Tick, why: &TapeError) {
         error!(error = %why, events = tick.events.len(), "the tape does not take a tick: nothing of it is shown");
-        self.room.back_to(&self.shown);
+        self.room.back_to(self.showing.state());
         for (reply, _) in tick.replies {
             let _ = reply.send(Err(busy()));
         }
@@ -278,33 +274,27 @@ impl Hub {
     }
 
     fn show(&mut self, tick: &Tick) {
-        let prev = self.shown.seq;
-        let mut events = Vec::with_capacity(tick.events.len());
-        let mut left_out = 0;
-        for (event, shown) in &tick.events {
-            self.shown.fold(event, *shown);
-            match shown {
-                true => events.push(event.clone()),
-                false => left_out += 1,
-            }
-        }
         if tick.events.is_empty() {
             return;
         }
+        self.follow_up(&tick.events);
+        let left_out = self.showing.show(&tick.events, self.audience.tally().viewers);
         self.stats.events.fetch_add(tick.events.len() as u64, Ordering::Relaxed);
         self.stats.comments_left_out.fetch_add(u64::from(left_out), Ordering::Relaxed);
-        self.follow_up(&tick.events);
-        let left_out = (left_out > 0).then_some(left_out);
-        self.push(Frame { prev, seq: self.shown.seq, events, tally: None, left_out }, tick.is_urgent());
+        self.stats.frames.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What other parts must know of what was just shown.
+    /// What other parts must know of what is shown now. First who may not come in, then whom to end: so that nobody
+    /// slips in between.
     fn follow_up(&mut self, events: &[(Event, bool)]) {
-        let mut changes_brief = false;
+        if Showing::is_urgent(events) {
+            self.publish_brief();
+        }
         for (event, _) in events {
             match &event.body {
                 Body::Kick { who } => {
-                    let kicked = Shown::Kicked { room: self.shown.room.clone(), who: who.clone() };
+                    let room = self.showing.state().room.clone();
+                    let kicked = Shown::Kicked { room, who: who.clone() };
                     if self.outside.shown.try_send(kicked).is_err() {
                         warn!("a kick waits for its connections to end by themselves");
                     }
@@ -312,10 +302,6 @@ impl Hub {
                 Body::ShowStarted {} => self.audience.forget_likes(),
                 _ => {}
             }
-            changes_brief |= event.body.class() == Class::State;
-        }
-        if changes_brief {
-            self.publish_brief();
         }
     }
 
@@ -332,29 +318,11 @@ impl Hub {
         }));
     }
 
-    fn push(&mut self, frame: Frame, urgent: bool) {
-        self.ring.push(Encoded::frame(&frame, urgent));
-        self.stats.frames.fetch_add(1, Ordering::Relaxed);
-        self.frames_since_snapshot += 1;
-        if self.frames_since_snapshot >= FRAMES_PER_SNAPSHOT || self.ring.snapshot_wanted() {
-            self.refresh_snapshot();
-        }
-    }
-
-    fn refresh_snapshot(&mut self) {
-        let viewers = self.audience.tally().viewers;
-        self.ring.set_snapshot(self.shown.seq, snapshot_text(&self.shown, self.ring.epoch(), viewers));
-        self.frames_since_snapshot = 0;
-    }
-
     /// Once a second: the tally when it changed or when nothing was said for long.
     fn beat(&mut self, silent: bool, spoke: &mut Instant) {
         let tally = self.audience.tally();
         if tally == self.told && !silent {
-            if self.ring.snapshot_wanted() {
-                self.refresh_snapshot();
-            }
-            return;
+            return self.showing.refresh_if_wanted(tally.viewers);
         }
         if tally != self.told {
             let at = self.clock.now();
@@ -362,24 +330,13 @@ impl Hub {
             self.tick_is_due();
         }
         self.told = tally;
-        self.shown.likes = tally.likes;
         self.room.set_likes(tally.likes);
         self.room.prune(self.clock.now());
         *spoke = Instant::now();
-        let seq = self.shown.seq;
-        self.push(Frame { prev: seq, seq, events: vec![], tally: Some(tally), left_out: None }, false);
+        self.showing.tell(tally);
+        self.stats.frames.fetch_add(1, Ordering::Relaxed);
         debug!(viewers = tally.viewers, likes = tally.likes, "tally");
     }
-}
-
-/// `{"snapshot":{...}}`, as a joiner receives it.
-pub(super) fn snapshot_text(state: &State, epoch: &str, viewers: u64) -> String {
-    #[derive(serde::Serialize)]
-    struct Wrapped {
-        snapshot: Snapshot,
-    }
-    let snapshot = state.snapshot(epoch, viewers);
-    serde_json::to_string(&Wrapped { snapshot }).expect("a snapshot is plain data with text keys")
 }
 
 async fn flush_of_first(waiting: &mut VecDeque<Flushing>) -> Result<(), TapeError> {

@@ -13,6 +13,7 @@ mod registry;
 #[expect(clippy::module_inception, reason = "the core has the name of the thing")]
 pub mod room;
 pub mod sampler;
+pub mod showing;
 pub mod state;
 pub mod tape;
 pub mod text;
@@ -44,6 +45,8 @@ pub struct Config {
     pub products_max: usize,
     /// SKUs of one product.
     pub skus_per_product_max: usize,
+    /// People of one room who may be muted, and as many removed, at a time.
+    pub silenced_max: usize,
     /// Whether a sale is told to the room, with one masked character of the buyer's name.
     pub show_sold: bool,
 }
@@ -58,6 +61,7 @@ impl Default for Config {
             rooms_max: 1_000,
             products_max: 100_000,
             skus_per_product_max: 100,
+            silenced_max: 10_000,
             show_sold: true,
         }
     }

@@ -20,6 +20,7 @@ use crate::{
         hub::{self, Hub, Tick},
         notices::Notices,
         room::Room,
+        showing::{self, Showing},
         state::State,
         tape::{self, Tape, line::Line},
     },
@@ -130,7 +131,7 @@ impl Rooms {
         inner.tape.open(&facts.id, Line::head(&state, &epoch, inner.clock.now())).await?;
 
         let audience = Audience::starting_at(state.likes);
-        let ring = Ring::new(inner.ring.clone(), epoch.clone(), state.seq, hub::snapshot_text(&state, &epoch, 0));
+        let ring = Ring::new(inner.ring.clone(), epoch.clone(), state.seq, showing::snapshot_text(&state, &epoch, 0));
         let (mailbox, inbox) = mpsc::channel(inner.config.mailbox.max(1));
         let notices = Arc::new(Notices::default());
         let (brief, stats) = (Arc::new(ArcSwap::from_pointee(Brief::default())), Arc::new(Stats::default()));
@@ -140,16 +141,14 @@ impl Rooms {
                 clock: inner.clock.clone(),
                 tape: inner.tape.clone(),
                 outside: inner.outside.clone(),
-                ring: ring.clone(),
                 audience: audience.clone(),
                 notices: notices.clone(),
                 brief: brief.clone(),
                 stats: stats.clone(),
-                room: Room::new(state.clone(), inner.config.chat_per_second),
+                room: Room::new(state.clone(), &inner.config),
                 told: audience.tally(),
-                shown: state,
+                showing: Showing::new(state, ring.clone()),
                 tick: Tick::default(),
-                frames_since_snapshot: 0,
                 segment_full: false,
                 retries: Default::default(),
             },
@@ -263,7 +262,7 @@ mod tests {
                 created_at: UnixMs(0),
             };
             let room = rooms.create(facts).await.unwrap();
-            room.act(Command::SetShelf(vec![scarf()])).await.unwrap();
+            room.act(Command::SetShelf { items: vec![scarf()], planned_seconds: Default::default() }).await.unwrap();
             handles.push(room);
         }
         (rooms, handles.try_into().unwrap_or_else(|_| panic!("two rooms")))

@@ -1,12 +1,15 @@
 //! `Room`: decides what a command does to a room. Pure: it takes `now` and returns events.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use crate::{
     clock::UnixMs,
-    id::{SkuId, Who},
+    id::{ProductId, SkuId, Who},
     protocol::{Body, Class, ErrorCode, Event, Fault, Moderation, PinnedComment, Product, Role, StockCount, Track},
-    room::{sampler::Sampler, state::State, text},
+    room::{Config, sampler::Sampler, state::State, text},
 };
 
 /// The longest a person can be muted for, and the default when no time is named.
@@ -37,11 +40,15 @@ impl Author {
 pub enum Command {
     StartShow,
     EndShow,
-    SetShelf(Vec<Product>),
+    SetShelf {
+        items: Vec<Product>,
+        /// How long products are meant to be explained; those of the shelf only.
+        planned_seconds: BTreeMap<ProductId, u32>,
+    },
     /// The catalogue has a new version of a product that may be on the shelf.
     ProductChanged(Box<Product>),
     Pin {
-        product: crate::id::ProductId,
+        product: ProductId,
         explain_seconds: Option<u32>,
     },
     Unpin,
@@ -94,14 +101,16 @@ impl Command {
 pub struct Room {
     state: State,
     sampler: Sampler,
+    silenced_max: usize,
     spoke_at: HashMap<Who, UnixMs>,
     remembered: std::collections::VecDeque<PinnedComment>,
 }
 
 impl Room {
-    pub fn new(state: State, chat_per_second: u32) -> Self {
+    pub fn new(state: State, config: &Config) -> Self {
         let remembered = state.comments.iter().filter_map(pinnable).collect();
-        Self { state, sampler: Sampler::new(chat_per_second), spoke_at: HashMap::new(), remembered }
+        let sampler = Sampler::new(config.chat_per_second);
+        Self { state, sampler, silenced_max: config.silenced_max, spoke_at: HashMap::new(), remembered }
     }
 
     pub fn state(&self) -> &State {
@@ -111,6 +120,7 @@ impl Room {
     /// Forgets what was decided after `shown`.
     pub fn back_to(&mut self, shown: &State) {
         self.state = shown.clone();
+        self.remembered.retain(|c| c.comment <= shown.seq);
     }
 
     /// Decides one command and folds what it makes. Returns the events, each with whether it is shown to viewers.
@@ -146,7 +156,7 @@ impl Room {
             Command::StartShow if self.state.show.running => Ok(vec![]),
             Command::StartShow => Ok(vec![Body::ShowStarted {}]),
             Command::EndShow => Ok(self.end_show()),
-            Command::SetShelf(items) => Ok(self.set_shelf(items)),
+            Command::SetShelf { items, planned_seconds } => self.set_shelf(items, planned_seconds),
             Command::ProductChanged(product) => Ok(self.product_changed(&product)),
             Command::Pin { product, explain_seconds } => self.pin(&product, explain_seconds, now),
             Command::Unpin => Ok(self.state.pinned.iter().map(|_| Body::CardUnpinned {}).collect()),
@@ -176,14 +186,20 @@ impl Room {
         unpinned.chain([Body::ShowEnded {}]).collect()
     }
 
-    fn set_shelf(&self, items: Vec<Product>) -> Vec<Body> {
-        if items == self.state.shelf {
-            return vec![];
+    fn set_shelf(&self, items: Vec<Product>, planned_seconds: BTreeMap<ProductId, u32>) -> Result<Vec<Body>, Fault> {
+        if planned_seconds.values().any(|s| !(1..=EXPLAIN_SECONDS_MAX).contains(s)) {
+            return Err(Fault::malformed("planned_seconds", "planned seconds must be 1 to 14400"));
+        }
+        if planned_seconds.keys().any(|id| items.iter().all(|i| i.id != *id)) {
+            return Err(Fault::malformed("planned_seconds", "seconds are planned for products of this shelf"));
+        }
+        if items == self.state.shelf && planned_seconds == self.state.run_sheet.planned_seconds {
+            return Ok(vec![]);
         }
         let gone = self.state.pinned.as_ref().filter(|p| items.iter().all(|i| i.id != p.product.id));
         let unpinned = gone.map(|_| Body::CardUnpinned {});
         let products = items.iter().map(|p| p.id.clone()).collect();
-        unpinned.into_iter().chain([Body::Shelf { products, items }]).collect()
+        Ok(unpinned.into_iter().chain([Body::Shelf { products, items, planned_seconds }]).collect())
     }
 
     fn product_changed(&self, product: &Product) -> Vec<Body> {
@@ -196,12 +212,14 @@ impl Room {
         if priced != *product {
             let renewed = |p: &Product| if p.id == product.id { product.clone() } else { p.clone() };
             let items: Vec<Product> = self.state.shelf.iter().map(renewed).collect();
-            bodies.push(Body::Shelf { products: items.iter().map(|p| p.id.clone()).collect(), items });
+            let products = items.iter().map(|p| p.id.clone()).collect();
+            let planned_seconds = self.state.run_sheet.planned_seconds.clone();
+            bodies.push(Body::Shelf { products, items, planned_seconds });
         }
         bodies
     }
 
-    fn pin(&self, id: &crate::id::ProductId, explain: Option<u32>, now: UnixMs) -> Result<Vec<Body>, Fault> {
+    fn pin(&self, id: &ProductId, explain: Option<u32>, now: UnixMs) -> Result<Vec<Body>, Fault> {
         let Some(product) = self.state.product(id) else {
             return Err(Fault { param: Some("product".into()), ..Fault::new(ErrorCode::NotFound, "not on the shelf") });
         };
@@ -242,11 +260,16 @@ impl Room {
     fn moderate(&mut self, moderation: Moderation, now: UnixMs) -> Result<Vec<Body>, Fault> {
         Ok(vec![match moderation {
             Moderation::Mute { who, seconds } => {
+                let muted = self.state.mutes.iter().filter(|(known, until)| **until > now && **known != who).count();
+                self.has_place(muted)?;
                 let time = seconds.map_or(MUTE_MAX, |s| Duration::from_secs(u64::from(s)).min(MUTE_MAX));
                 Body::Mute { who, until: Some(now.plus(time)) }
             }
             Moderation::Unmute { who } => Body::Mute { who, until: None },
-            Moderation::Kick { who } => Body::Kick { who },
+            Moderation::Kick { who } => {
+                self.has_place(self.state.kicks.len())?;
+                Body::Kick { who }
+            }
             Moderation::DeleteComment { comment } => {
                 self.remembered_comment(comment)?;
                 let pinned = self.state.pinned_comment.as_ref().filter(|p| p.comment == comment);
@@ -263,6 +286,13 @@ impl Room {
                 return Err(Fault::malformed("seconds", "slow mode asks for at most 600 seconds"));
             }
         }])
+    }
+
+    fn has_place(&self, silenced: usize) -> Result<(), Fault> {
+        match silenced < self.silenced_max {
+            true => Ok(()),
+            false => Err(Fault::new(ErrorCode::LimitReached, "too many people of this room are silenced")),
+        }
     }
 
     fn remembered_comment(&self, seq: u64) -> Result<PinnedComment, Fault> {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::UnixMs,
     id::{ProductId, RoomId, SkuId, Who},
-    protocol::{Body, Event, MediaState, Pinned, PinnedComment, Product, ShowState, Snapshot, StockCount, Tally},
+    protocol::{
+        Body, Event, MediaState, Pinned, PinnedComment, Product, RunSheet, ShowState, Snapshot, StockCount, Tally,
+    },
 };
 
 /// Comments that a snapshot carries.
@@ -24,6 +26,8 @@ pub struct State {
     pub stock: BTreeMap<SkuId, StockCount>,
     pub pinned: Option<Pinned>,
     pub pinned_comment: Option<PinnedComment>,
+    #[serde(default)]
+    pub run_sheet: RunSheet,
     pub media: MediaState,
     pub slow_mode: u32,
     pub comments: VecDeque<Event>,
@@ -42,6 +46,7 @@ impl State {
             stock: BTreeMap::new(),
             pinned: None,
             pinned_comment: None,
+            run_sheet: RunSheet::default(),
             media: MediaState::default(),
             slow_mode: 0,
             comments: VecDeque::new(),
@@ -67,20 +72,26 @@ impl State {
                 self.show.running = true;
                 self.show.started_at = Some(event.at);
                 self.likes = 0;
+                self.run_sheet.start(self.pinned.as_ref(), event.at);
             }
             Body::ShowEnded {} => {
                 self.show.running = false;
                 self.kicks.clear();
             }
             Body::CardPinned { product, explain_until } => {
+                self.run_sheet.explain(product, event.at);
                 let (product, explain_until) = (product.clone(), *explain_until);
                 self.pinned = Some(Pinned { product, explain_until, media: event.media });
             }
             Body::CardUnpinned {} => self.pinned = None,
-            Body::Shelf { items, .. } => self.set_shelf(items),
+            Body::Shelf { items, planned_seconds, .. } => {
+                self.run_sheet.shelve(&self.shelf, items, planned_seconds);
+                self.set_shelf(items);
+            }
             Body::Price { product, price } => {
                 let cards = self.shelf.iter_mut().chain(self.pinned.as_mut().map(|p| &mut p.product));
                 cards.filter(|p| p.id == *product).for_each(|p| p.price = *price);
+                self.run_sheet.reprice(self.pinned.as_ref());
             }
             Body::Stock { sku, available, held, sold, entry, .. } => {
                 let count = StockCount { available: *available, held: *held, sold: *sold, entry: *entry };
@@ -90,6 +101,7 @@ impl State {
             Body::CommentPinned { comment } => self.pinned_comment = comment.clone(),
             Body::CommentDeleted { comment } => self.comments.retain(|c| c.seq != *comment),
             Body::Mute { who, until: Some(until) } => {
+                self.mutes.retain(|_, until| *until > event.at);
                 self.mutes.insert(who.clone(), *until);
             }
             Body::Mute { who, until: None } => {
@@ -118,6 +130,7 @@ impl State {
         {
             pinned.product = product.clone();
         }
+        self.run_sheet.reprice(self.pinned.as_ref());
         let shelf = &self.shelf;
         self.stock.retain(|sku, _| shelf.iter().any(|p| p.skus.iter().any(|s| s.id == *sku)));
     }
@@ -132,6 +145,9 @@ impl State {
             stock: self.stock.clone(),
             pinned: self.pinned.clone(),
             pinned_comment: self.pinned_comment.clone(),
+            explained: self.run_sheet.explained.clone(),
+            planned_seconds: self.run_sheet.planned_seconds.clone(),
+            next: self.run_sheet.next(&self.shelf, self.pinned.as_ref()),
             drops: Vec::new(),
             media: self.media.clone(),
             slow_mode: self.slow_mode,

@@ -1,6 +1,9 @@
 //! Sessions over the data channel `room`: a task per channel that is in use.
 
-use std::{collections::HashMap, sync::Arc, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -11,7 +14,7 @@ use crate::{
     media::Media,
     protocol::CloseCode,
     ring::{Read, Ring},
-    session::{Live, Outlet, Shop, outlet::Out},
+    session::{Arrival, Live, Outlet, Shop, outlet::Out},
 };
 
 /// Messages of a client that wait for the one before; a client that sends faster loses its channel.
@@ -32,7 +35,7 @@ impl Channels {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         self.lock().insert(session, inbox);
         let live = Live::new(shop.clone(), room, None, "channel");
-        let driver = Driver { media: shop.media.clone(), session, following: None };
+        let driver = Driver { media: shop.media.clone(), session, following: None, stuck_at: None };
         #[expect(clippy::let_underscore_future, reason = "it ends when the channel closes and drops the inbox")]
         let _ = tokio::spawn(driver.run(live, messages));
     }
@@ -72,7 +75,9 @@ impl Channels {
 struct Driver {
     media: Media,
     session: SessionId,
-    following: Option<(std::sync::Arc<Ring>, u64)>,
+    following: Option<(Arc<Ring>, u64)>,
+    /// Nothing to go on with was found while the ring ended here.
+    stuck_at: Option<u64>,
 }
 
 impl Driver {
@@ -80,7 +85,8 @@ impl Driver {
         let (outbox, mut out) = mpsc::channel(OUTBOX_MAX);
         live.open(Outlet::Queue(outbox));
         let code = loop {
-            let following = self.following.clone();
+            let waits_for =
+                self.following.as_ref().map(|(ring, position)| (ring.clone(), self.stuck_at.unwrap_or(*position)));
             tokio::select! {
                 biased;
                 Some(next) = out.recv() => {
@@ -95,7 +101,7 @@ impl Driver {
                         Err(_) => break CloseCode::Protocol.number(),
                     }
                 }
-                () = changed(following) => {
+                () = changed(waits_for) => {
                     if !self.read_on().await {
                         break CloseCode::Slow.number();
                     }
@@ -137,6 +143,7 @@ impl Driver {
 
     /// Sends the frames that are new; one that fell off the ring gets the snapshot.
     async fn read_on(&mut self) -> bool {
+        self.stuck_at = None;
         let Some((ring, position)) = self.following.clone() else { return true };
         let mut frames = Vec::new();
         match ring.read(position, READ_BYTES_MAX, &mut frames) {
@@ -150,9 +157,11 @@ impl Driver {
                 true
             }
             Read::FellOff => {
-                let snapshot = ring.snapshot();
-                ring.want_snapshot();
-                self.following = Some((ring, snapshot.position));
+                let Some(Arrival { position, snapshot: Some(snapshot) }) = Arrival::after_fall(&ring) else {
+                    self.stuck_at = Some(ring.head());
+                    return true;
+                };
+                self.following = Some((ring, position));
                 self.send(snapshot.text).await
             }
         }
@@ -176,7 +185,7 @@ const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
 const SEND_TRIES: usize = 100;
 const SEND_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
-async fn changed(following: Option<(std::sync::Arc<Ring>, u64)>) {
+async fn changed(following: Option<(Arc<Ring>, u64)>) {
     match following {
         Some((ring, position)) if !ring.is_closed() => ring.changed(position).await,
         _ => std::future::pending().await,

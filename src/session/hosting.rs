@@ -1,5 +1,7 @@
 //! Acts that make a show: rooms, show, shelf, cards, comments, moderation.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::{
@@ -50,7 +52,14 @@ impl Shop {
         Ok(room.act(command).await?.pop())
     }
 
-    pub async fn set_shelf(&self, person: &Person, room: &RoomId, ids: &[ProductId]) -> Result<Option<Event>, Fault> {
+    /// Fills the shelf, in this order; products may have a time that they are meant to be explained for.
+    pub async fn set_shelf(
+        &self,
+        person: &Person,
+        room: &RoomId,
+        ids: &[ProductId],
+        planned_seconds: BTreeMap<ProductId, u32>,
+    ) -> Result<Option<Event>, Fault> {
         let room = self.room(room)?;
         person.may_host(room.facts(), Power::Shelf)?;
         let most = self.rooms.config().shelf_max;
@@ -68,7 +77,7 @@ impl Shop {
             }
             items.push((*product).clone());
         }
-        let events = room.act(Command::SetShelf(items)).await?;
+        let events = room.act(Command::SetShelf { items, planned_seconds }).await?;
         Ok(events.into_iter().find(|e| e.body.name() == "shelf"))
     }
 
@@ -115,7 +124,7 @@ impl Shop {
             return Err(Fault::malformed("count", format!("count is 1 to {LIKES_PER_COMMAND_MAX}")));
         }
         let now = self.clock.now();
-        let counted = seat.like(count, now);
+        let counted = seat.like(count, self.limits.config().likes_per_second, now);
         if counted > 0 {
             room.note(now, &person.who(&room.facts().id), Demand::Like { count: counted });
         }

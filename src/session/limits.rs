@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
@@ -18,7 +19,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     id::Sub,
-    protocol::{ErrorCode, Fault},
+    protocol::{ErrorCode, Fault, json_depth},
+    session::door::Door,
 };
 
 /// Keys that a limiter remembers before it forgets those that are full again.
@@ -32,14 +34,20 @@ pub struct Config {
     pub commands_per_second: u32,
     /// Comments of one person, over all their connections.
     pub comments_per_second: u32,
+    /// Likes of one person that are counted; more are let through and not counted.
+    pub likes_per_second: u32,
     /// Holds asked for by one person.
     pub holds_per_second: u32,
     /// HTTP requests of one address.
     pub requests_per_second: u32,
+    /// Sockets and streams let in, of everybody together; those beyond are told when to come again. 0 lets all in.
+    pub arrivals_per_second: u32,
     /// Open sockets and streams of one address.
     pub connections_per_address: u32,
-    /// Open sockets and streams of one person in one room.
+    /// Open sockets and streams of one person in one room, and as many video sessions.
     pub connections_per_person: u32,
+    /// Objects and arrays inside each other, in one message or body.
+    pub json_depth_max: usize,
     /// Networks (`192.0.2.0/24`, `2001:db8::/32`) whose addresses have no limits.
     pub exempt: Vec<Network>,
 }
@@ -49,10 +57,13 @@ impl Default for Config {
         Self {
             commands_per_second: 20,
             comments_per_second: 2,
+            likes_per_second: 20,
             holds_per_second: 5,
             requests_per_second: 200,
+            arrivals_per_second: 5_000,
             connections_per_address: 2_000,
             connections_per_person: 20,
+            json_depth_max: 16,
             exempt: Vec::new(),
         }
     }
@@ -117,6 +128,7 @@ pub struct Limits {
     comments: Keyed<Sub>,
     holds: Keyed<Sub>,
     requests: Keyed<IpAddr>,
+    door: Door,
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
     refused: AtomicU64,
 }
@@ -133,6 +145,7 @@ impl Limits {
             comments: Keyed::new(config.comments_per_second),
             holds: Keyed::new(config.holds_per_second),
             requests: Keyed::new(config.requests_per_second),
+            door: Door::new(config.arrivals_per_second),
             open: Arc::default(),
             refused: AtomicU64::new(0),
             config,
@@ -175,6 +188,24 @@ impl Limits {
     pub fn command(&self, limiter: &DefaultDirectRateLimiter) -> Result<(), Fault> {
         let asked = limiter.check().map_err(|wait| wait.wait_time_from(governor::clock::DefaultClock::default().now()));
         self.counted(asked.map_err(rate_limited))
+    }
+
+    /// Lets one more newcomer in, or says after what time to come again.
+    pub fn arrive(&self) -> Result<(), Duration> {
+        self.door.enter(Instant::now())
+    }
+
+    /// Newcomers who were told to come again, since the start.
+    pub fn turned_away(&self) -> u64 {
+        self.door.turned_away()
+    }
+
+    /// Refused when it nests too deep.
+    pub fn json(&self, text: &[u8]) -> Result<(), Fault> {
+        let most = self.config.json_depth_max;
+        let fits = json_depth(text) <= most;
+        let too_deep = || Fault::new(ErrorCode::Malformed, format!("JSON nests at most {most} deep"));
+        self.counted(fits.then_some(()).ok_or_else(too_deep))
     }
 
     /// A place for one more connection of this address, or `None` when it has its share.
@@ -235,7 +266,7 @@ fn quota(per_second: u32) -> Quota {
     Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::new(2).expect("two")))
 }
 
-fn rate_limited(wait: std::time::Duration) -> Fault {
+fn rate_limited(wait: Duration) -> Fault {
     let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
     Fault::new(ErrorCode::RateLimited, "too fast, wait a moment").retry_after(wait)
 }

@@ -1,6 +1,6 @@
 //! `Live`: one connection, from its first message to its end.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use governor::DefaultDirectRateLimiter;
@@ -11,9 +11,12 @@ use tracing::{Instrument, Span, debug, info_span};
 use crate::{
     fanout,
     id::RoomId,
-    protocol::{ClientMessage, CloseCode, Command, ErrorCode, Fault, Private, RoomScope, command::Join},
+    protocol::{
+        ClientMessage, CloseCode, Command, ErrorCode, Fault, Private, RoomScope,
+        command::{Join, Undecodable},
+    },
     room::{Demand, Handle, Seat},
-    session::{ConnectionId, Outlet, Person, Shop, limits::Place},
+    session::{Arrival, ConnectionId, Outlet, Person, Shop, limits::Place, presence::Newcomer},
 };
 
 /// Private messages that a join sends by itself; a client that missed more reads them over REST.
@@ -26,6 +29,8 @@ pub struct Live {
     limiter: DefaultDirectRateLimiter,
     outlet: Option<Outlet>,
     joined: Option<Joined>,
+    /// Too many come at once: this one is sent away again.
+    come_again: Option<Duration>,
     transport: &'static str,
     /// Of the connection, for the log; 0 for those that are not a socket.
     id: u64,
@@ -41,7 +46,20 @@ struct Joined {
 impl Live {
     pub fn new(shop: Arc<Shop>, room: Handle, place: Option<Place>, transport: &'static str) -> Self {
         let limiter = shop.limits.of_connection();
-        Self { shop, room, limiter, outlet: None, joined: None, transport, id: 0, _place: place }
+        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, transport, id: 0, _place: place }
+    }
+
+    /// As [`Live::new`], of somebody who has to come again after `wait`.
+    pub fn turned_away(
+        shop: Arc<Shop>,
+        room: Handle,
+        place: Option<Place>,
+        transport: &'static str,
+        wait: Duration,
+    ) -> Self {
+        let mut live = Self::new(shop, room, place, transport);
+        live.come_again = Some(wait);
+        live
     }
 
     /// Made when something is done: kept, it would be a good part of what an idle viewer takes.
@@ -51,6 +69,9 @@ impl Live {
 
     /// Where this connection speaks to. Called once, before the first message.
     pub fn open(&mut self, outlet: Outlet) {
+        if let Some(wait) = self.come_again {
+            outlet.close(CloseCode::Bye, &wait.as_millis().to_string());
+        }
         self.outlet = Some(outlet);
     }
 
@@ -58,7 +79,10 @@ impl Live {
     pub fn message<'a>(&'a mut self, text: &str) -> impl Future<Output = ()> + Send + use<'a> {
         let span = self.span();
         let allowed = self.shop.limits.command(&self.limiter);
-        let decoded = ClientMessage::decode(text);
+        let decoded = match self.shop.limits.json(text.as_bytes()) {
+            Ok(()) => ClientMessage::decode(text),
+            Err(fault) => Err(Undecodable { id: None, fault }),
+        };
         async move {
             match (decoded, allowed) {
                 (decoded, Err(refused)) => {
@@ -117,25 +141,30 @@ impl Live {
         let Some(outlet) = self.outlet.clone() else {
             return Err((Fault::new(ErrorCode::Internal, "the connection is not open"), CloseCode::Protocol));
         };
+        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at() };
         let limit = self.shop.limits.config().connections_per_person;
-        let connection = self.shop.presence.add(outlet, person.sub(), room, &who, person.ends_at(), limit);
+        let connection = self.shop.presence.add(newcomer, limit, join.you.is_some());
         let Some(connection) = connection else {
             let fault = Fault::new(ErrorCode::LimitReached, "too many connections of one person");
             return Err((fault, CloseCode::TooMany));
         };
+        // A kick that was shown meanwhile did not find this connection yet.
+        if let Err(kicked) = self.shop.refuse_kicked(&person, room).await {
+            self.shop.presence.remove(connection);
+            return Err((kicked, CloseCode::Kicked));
+        }
         let seat = self.room.enter(&who, person.author(self.room.facts()).role, person.claims().sim);
         self.room.note(self.shop.clock.now(), &who, Demand::Join { sim: person.claims().sim });
         Ok(Joined { person, seat, connection })
     }
 
-    /// Answers the join, then what was missed: the frames since the client's place, or the snapshot.
+    /// Answers the join, then what was missed: the frames since the client's place, or the snapshot; and her messages.
     async fn welcome(&self, id: Option<u64>, join: &Join, joined: &Joined) {
         let ring = self.room.ring();
-        let same_log = join.epoch.as_deref() == Some(ring.epoch());
-        let place = join.seq.filter(|_| same_log).and_then(|seq| ring.position_after(seq));
+        let arrival = Arrival::at(ring, join.epoch.as_deref(), join.seq);
         let author = joined.person.author(self.room.facts());
         let ok = json!({
-            "resumed": place.is_some(),
+            "resumed": arrival.is_resumed(),
             "server_time": self.shop.clock.now(),
             "who": author.who,
             "name": author.name,
@@ -143,22 +172,24 @@ impl Live {
         });
         self.answer(id, Ok(ok));
         let Some(outlet) = &self.outlet else { return };
-        match place {
-            Some(position) => outlet.follow(ring.clone(), position, None),
-            None => {
-                let snapshot = ring.snapshot();
-                if ring.head().saturating_sub(snapshot.position) > 32 {
-                    ring.want_snapshot();
-                }
-                outlet.follow(ring.clone(), snapshot.position, Some(snapshot));
+        outlet.follow(ring.clone(), arrival.position, arrival.snapshot);
+        self.catch_up(join.you, joined, outlet).await;
+    }
+
+    /// Sends the messages that were missed. Those that come meanwhile wait in the ledger and are read with them, so that
+    /// none overtakes an older one.
+    async fn catch_up(&self, after: Option<u64>, joined: &Joined, outlet: &Outlet) {
+        let (mut after, mut left) = (after, MISSED_MAX);
+        while let Some(last) = after.filter(|_| left > 0) {
+            let missed = self.shop.messages(joined.person.sub(), last, left).await.unwrap_or_default();
+            missed.iter().for_each(|message| outlet.send(private_text(message)));
+            left -= missed.len().min(left);
+            after = missed.last().map(|message| message.n).or(Some(last));
+            if self.shop.presence.has_caught_up(joined.connection) {
+                return;
             }
         }
-        if let Some(after) = join.you {
-            let missed = self.shop.messages(joined.person.sub(), after, MISSED_MAX).await;
-            for message in missed.unwrap_or_default() {
-                outlet.send(private_text(&message));
-            }
-        }
+        self.shop.presence.is_told(joined.connection);
     }
 
     fn renew(&mut self, token: &str) {

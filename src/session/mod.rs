@@ -4,9 +4,11 @@
 //! [`Live`] is one joined connection, over a WebSocket or a data channel. It knows no HTTP: no status, no header.
 
 mod allow;
+mod arrival;
 mod auth;
 mod buying;
 mod channel;
+mod door;
 mod goods;
 mod hosting;
 mod limits;
@@ -19,6 +21,7 @@ mod watching;
 
 use serde::{Deserialize, Serialize};
 
+pub use arrival::Arrival;
 pub use auth::{Keyring, Person, SECRET_LEN_MIN};
 pub use channel::Channels;
 pub use goods::ProductBody;

@@ -10,7 +10,7 @@ use crate::{
     protocol::{ErrorCode, Fault, SILENCE_MAX},
     ring::{Read, Ring},
     room::{Demand, Seat},
-    session::{ConnectionId, Outlet, Person, Shop, limits::Place, outlet::Out},
+    session::{Arrival, ConnectionId, Outlet, Person, Shop, limits::Place, outlet::Out, presence::Newcomer},
 };
 
 const OUTBOX_MAX: usize = 64;
@@ -22,6 +22,8 @@ pub struct Listener {
     connection: ConnectionId,
     ring: Arc<Ring>,
     position: u64,
+    /// Nothing to go on with was found while the ring ended here.
+    stuck_at: Option<u64>,
     out: mpsc::Receiver<Out>,
     waiting: VecDeque<Heard>,
     ended: bool,
@@ -61,20 +63,47 @@ impl Listener {
         let (outbox, out) = mpsc::channel(OUTBOX_MAX);
         let who = person.who(room);
         let limit = shop.limits.config().connections_per_person;
-        let connection =
-            shop.presence.add(Outlet::Queue(outbox), person.sub(), room, &who, person.ends_at(), limit).ok_or_else(
-                || Fault::new(ErrorCode::RateLimited, "too many connections of one person").retry_after(5_000),
-            )?;
+        let outlet = Outlet::Queue(outbox);
+        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at() };
+        let too_many = || Fault::new(ErrorCode::RateLimited, "too many connections of one person").retry_after(5_000);
+        let connection = shop.presence.add(newcomer, limit, false).ok_or_else(too_many)?;
+        // A kick that was shown meanwhile did not find this connection yet.
+        if let Err(kicked) = shop.refuse_kicked(person, room).await {
+            shop.presence.remove(connection);
+            return Err(kicked);
+        }
         let sim = person.claims().sim;
         let seat = handle.enter(&who, person.author(handle.facts()).role, sim);
         handle.note(shop.clock.now(), &who, Demand::Join { sim });
 
         let ring = handle.ring().clone();
-        let mut waiting = VecDeque::new();
-        let resumed = last.and_then(|last| place_of(&ring, last));
-        let position = resumed.unwrap_or_else(|| snapshot(&ring, &mut waiting));
-        let shop = shop.clone();
-        Ok(Self { shop, connection, ring, position, out, waiting, ended: false, _seat: seat, _place: place })
+        let (epoch, seq) = last.and_then(|last| last.rsplit_once(':')).unzip();
+        let arrival = Arrival::at(&ring, epoch, seq.and_then(|seq| seq.parse().ok()));
+        let (shop, position) = (shop.clone(), arrival.position);
+        let waiting = VecDeque::new();
+        let mut listener = Self {
+            shop,
+            connection,
+            ring,
+            position,
+            stuck_at: None,
+            out,
+            waiting,
+            ended: false,
+            _seat: seat,
+            _place: place,
+        };
+        listener.begin(arrival);
+        Ok(listener)
+    }
+
+    /// What the listener has not read begins here.
+    fn begin(&mut self, arrival: Arrival) {
+        self.position = arrival.position;
+        if let Some(snapshot) = arrival.snapshot {
+            let id = Some(format!("{}:{}", self.ring.epoch(), snapshot.seq));
+            self.waiting.push_back(Heard { id, text: snapshot.text });
+        }
     }
 
     pub async fn next(&mut self) -> Next {
@@ -85,6 +114,7 @@ impl Listener {
             if self.ended || self.ring.is_closed() {
                 return Next::End;
             }
+            let reads_from = self.stuck_at.unwrap_or(self.position);
             tokio::select! {
                 out = self.out.recv() => match out {
                     Some(Out::Text(text)) => self.waiting.push_back(Heard { id: None, text }),
@@ -96,13 +126,14 @@ impl Listener {
                     }
                     None => self.ended = true,
                 },
-                () = self.ring.changed(self.position) => self.read_on(),
+                () = self.ring.changed(reads_from) => self.read_on(),
                 () = tokio::time::sleep(SILENCE_MAX) => return Next::Silence,
             }
         }
     }
 
     fn read_on(&mut self) {
+        self.stuck_at = None;
         let mut frames = Vec::new();
         match self.ring.read(self.position, READ_BYTES_MAX, &mut frames) {
             Read::UpTo(next) => {
@@ -113,10 +144,10 @@ impl Listener {
                     Heard { id, text: frame.text }
                 }));
             }
-            Read::FellOff => {
-                self.ring.want_snapshot();
-                self.position = snapshot(&self.ring, &mut self.waiting);
-            }
+            Read::FellOff => match Arrival::after_fall(&self.ring) {
+                Some(arrival) => self.begin(arrival),
+                None => self.stuck_at = Some(self.ring.head()),
+            },
         }
     }
 }
@@ -125,16 +156,4 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.shop.presence.remove(self.connection);
     }
-}
-
-fn place_of(ring: &Ring, last: &str) -> Option<u64> {
-    let (epoch, seq) = last.rsplit_once(':')?;
-    let seq = seq.parse().ok().filter(|_| epoch == ring.epoch())?;
-    ring.position_after(seq)
-}
-
-fn snapshot(ring: &Ring, waiting: &mut VecDeque<Heard>) -> u64 {
-    let snapshot = ring.snapshot();
-    waiting.push_back(Heard { id: Some(format!("{}:{}", ring.epoch(), snapshot.seq)), text: snapshot.text });
-    snapshot.position
 }

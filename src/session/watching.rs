@@ -33,8 +33,18 @@ impl Shop {
         self.room(room)?;
         person.may_enter(room)?;
         self.refuse_kicked(person, room).await?;
+        if self.presence.media_of(room, &person.who(room)) >= self.limits.config().connections_per_person {
+            let fault = Fault::new(ErrorCode::RateLimited, "too many video sessions of one person");
+            return Err(fault.retry_after(5_000));
+        }
         let answer = self.media.watch(room, offer).await.map_err(media_fault)?;
         self.own(person, room, false, &answer);
+        // A kick that was shown meanwhile did not find this session yet.
+        if let Err(kicked) = self.refuse_kicked(person, room).await {
+            self.presence.remove_media(answer.session);
+            self.media.leave(answer.session);
+            return Err(kicked);
+        }
         Ok(answer)
     }
 

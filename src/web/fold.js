@@ -1,5 +1,7 @@
 // A room's state as a fold of its log. Pure: no socket, no clock, no DOM.
 
+import { explain, reprice, shelve } from './run-sheet.js';
+
 /** How many comments a page keeps; older ones are forgotten. */
 export const COMMENTS_MAX = 100;
 
@@ -14,11 +16,15 @@ export function emptyState() {
     stock: {},
     pinned: null,
     pinned_comment: null,
+    explained: [],
+    planned_seconds: {},
     drops: [],
     media: { live: false, tracks: [] },
     slow_mode: 0,
     tally: { viewers: 0, likes: 0 },
     comments: [],
+    /** Comments that the room said it left out since this page came. */
+    left_out: 0,
   };
 }
 
@@ -29,6 +35,8 @@ export function fromSnapshot(snapshot) {
   state.comments = (snapshot.comments ?? []).slice(-COMMENTS_MAX);
   for (const key of ['show', 'media', 'tally']) state[key] = { ...emptyState()[key], ...snapshot[key] };
   state.stock = { ...snapshot.stock };
+  state.explained = snapshot.explained ?? [];
+  state.planned_seconds = { ...snapshot.planned_seconds };
   return state;
 }
 
@@ -49,6 +57,10 @@ export function applyFrame(state, frame) {
 
   for (const event of frame.events ?? []) {
     if (event.seq > state.seq) applyEvent(state, event, news);
+  }
+  if (frame.left_out > 0) {
+    state.left_out += frame.left_out;
+    news.changed.add('left_out');
   }
   state.seq = frame.seq;
   return news;
@@ -76,7 +88,8 @@ const folds = {
   'show.started'(state, event, news) {
     const started_at = event.started_at ?? event.at;
     state.show = { ...state.show, running: true, started_at, title: event.title ?? state.show.title };
-    news.changed.add('show');
+    state.explained = state.pinned ? explain([], state.pinned.product, event.at) : [];
+    news.changed.add('show').add('explained');
   },
 
   'show.ended'(state, _event, news) {
@@ -89,7 +102,8 @@ const folds = {
     state.pinned = { product, explain_until, media };
     // The card carries the whole product, which may be newer than the shelf's.
     state.shelf = state.shelf.map((known) => (known.id === product.id ? product : known));
-    news.changed.add('pinned').add('shelf');
+    state.explained = explain(state.explained, product, event.at);
+    news.changed.add('pinned').add('shelf').add('explained');
   },
 
   'card.unpinned'(state, _event, news) {
@@ -99,15 +113,21 @@ const folds = {
 
   shelf(state, event, news) {
     const known = new Map([...state.shelf, ...(event.items ?? [])].map((product) => [product.id, product]));
+    const before = state.shelf;
     state.shelf = event.products.map((id) => known.get(id)).filter(Boolean);
-    news.changed.add('shelf');
+    const card = state.shelf.find(({ id }) => id === state.pinned?.product.id);
+    if (card) state.pinned = { ...state.pinned, product: card };
+    state.explained = reprice(shelve(state.explained, before, state.shelf), state.pinned);
+    state.planned_seconds = event.planned_seconds ?? {};
+    news.changed.add('shelf').add('pinned').add('explained').add('planned_seconds');
   },
 
   price(state, event, news) {
     const repriced = (product) => (product.id === event.product ? { ...product, price: event.price } : product);
     state.shelf = state.shelf.map(repriced);
     if (state.pinned) state.pinned = { ...state.pinned, product: repriced(state.pinned.product) };
-    news.changed.add('shelf').add('pinned');
+    state.explained = reprice(state.explained, state.pinned);
+    news.changed.add('shelf').add('pinned').add('explained');
   },
 
   stock(state, event, news) {

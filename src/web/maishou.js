@@ -64,6 +64,8 @@ export class Room extends EventTarget {
   #nextId = 1;
   /** The number of the last private message; null before any is known, so that old ones are not news again. */
   #privateSeen = null;
+  /** The newest that was heard of while missed ones are read; 0 when none are. */
+  #privateNewest = 0;
   #clockOffset = 0;
   #likes = 0;
   #likeTimer = null;
@@ -397,8 +399,27 @@ export class Room extends EventTarget {
 
   #takePrivate(message) {
     if (message.n <= this.#privateSeen) return;
+    const follows = this.#privateSeen === null || message.n === this.#privateSeen + 1;
+    if (!follows || this.#privateNewest > 0) return this.#readMissed(message.n);
     this.#privateSeen = message.n;
     this.#emit('private', message);
+  }
+
+  /** There were too many to be told again at the join: the others are read, and come in their order too. */
+  async #readMissed(newest) {
+    const isReading = this.#privateNewest > 0;
+    this.#privateNewest = Math.max(this.#privateNewest, newest);
+    if (isReading) return;
+    while (this.#privateSeen < this.#privateNewest) {
+      const before = this.#privateSeen;
+      const missed = await this.messages({ after: before }).catch(() => null);
+      // The next message, or the next join, tries again.
+      if (!missed) break;
+      for (const message of missed) if (message.n > before) this.#emit('private', message);
+      // What is kept no longer cannot be read.
+      if (this.#privateSeen === before) this.#privateSeen = this.#privateNewest;
+    }
+    this.#privateNewest = 0;
   }
 
   #caughtUp() {
@@ -490,7 +511,8 @@ export class Room extends EventTarget {
 /** A drain names the wait in its reason; every other loss is answered with jitter. */
 function reconnectDelay({ code, reason }, attempt) {
   const named = code === 3000 ? Number.parseInt(reason, 10) : Number.NaN;
-  return Number.isFinite(named) ? Math.min(named, 60_000) : jitteredDelay(attempt);
+  // The server spreads those whom it sends away; a little jitter is for those whom others send.
+  return Number.isFinite(named) ? Math.min(named, 60_000) + jitteredDelay(0, { first: 250 }) : jitteredDelay(attempt);
 }
 
 function parse(text) {

@@ -1,6 +1,6 @@
 // What people say and like: comments over the picture, hearts, who bought what.
 
-import { el, part, setText } from './format.js';
+import { count, el, part, setText } from './format.js';
 import { explain, t } from './words.js';
 
 const byId = (id) => document.getElementById(id);
@@ -10,6 +10,7 @@ const HEARTS_MAX = 24;
 const HEARTS_PER_TALLY_MAX = 4;
 const TOAST_MS = 3_000;
 const NOTE_MS = 4_000;
+const LEFT_OUT_MS = 6_000;
 
 export class Talk {
   #room;
@@ -18,6 +19,8 @@ export class Talk {
   #likesShown = null;
   #toastTimer = null;
   #noteTimer = null;
+  #leftOutSeen = 0;
+  #leftOutTimer = null;
 
   constructor(room) {
     this.#room = room;
@@ -35,6 +38,7 @@ export class Talk {
     if (changed.has('comments')) this.#paintComments(state.comments.slice(-SHOWN_MAX));
     if (changed.has('pinned_comment')) this.#paintPinned(state.pinned_comment);
     if (changed.has('slow_mode')) this.#paintSlowMode(state.slow_mode);
+    if (changed.has('left_out')) this.#noteLeftOut(state.left_out);
     if (changed.has('tally')) this.#floatOthers(state.tally.likes);
   }
 
@@ -55,6 +59,20 @@ export class Talk {
       if (this.#list.children[place] !== item) this.#list.insertBefore(item, this.#list.children[place] ?? null);
     }
     if (wasAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
+  }
+
+  /** More is said than anybody could read: how much is not shown, while it goes on. */
+  #noteLeftOut(leftOut) {
+    const note = part('left-out');
+    // A snapshot counts anew.
+    this.#leftOutSeen = Math.min(this.#leftOutSeen, leftOut);
+    setText(note, t('left_out', { n: count(leftOut - this.#leftOutSeen) }));
+    note.hidden = leftOut <= this.#leftOutSeen;
+    clearTimeout(this.#leftOutTimer);
+    this.#leftOutTimer = setTimeout(() => {
+      this.#leftOutSeen = leftOut;
+      note.hidden = true;
+    }, LEFT_OUT_MS);
   }
 
   #paintPinned(comment) {

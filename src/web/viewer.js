@@ -3,6 +3,7 @@
 import { Room } from './maishou.js';
 import { count, icon, part, setText } from './format.js';
 import { Session, roomOfPage } from './session.js';
+import { CatchUp } from './viewer-catch-up.js';
 import { Goods } from './viewer-goods.js';
 import { Orders } from './viewer-orders.js';
 import { Sheet } from './viewer-sheet.js';
@@ -28,6 +29,7 @@ function enter() {
   const sheet = new Sheet(room, orders);
   const goods = new Goods(room, (product) => sheet.open(product));
   new Talk(room);
+  new CatchUp(room, (product) => sheet.open(product));
 
   room.addEventListener('change', ({ detail }) => paint(room, detail.changed));
   room.addEventListener('status', ({ detail }) => paintStatus(room, detail, goods));

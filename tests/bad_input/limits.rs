@@ -1,13 +1,18 @@
 //! Every limit has an answer for "full".
 
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::assert_refused;
 use crate::support::{
+    offer::player,
     rest::Answer,
     server::{Plan, Server},
     shop::{CORAL, SCARF, Shop, TAN, TOTE},
-    wait::{DEADLINE, wait_until},
+    wait::{DEADLINE, wait_until, within},
     ws::Ws,
 };
 
@@ -114,6 +119,179 @@ async fn one_address_has_so_many_connections() {
     let events = server.rest().get(&format!("/v1/rooms/{ROOM}/events")).token(&token).send().await;
     is_rate_limited(&events);
     only.ok("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn an_exempt_address_has_as_many_connections_as_it_likes() {
+    let (server, shop) =
+        open(&[("LIMITS__CONNECTIONS_PER_ADDRESS", "1"), ("LIMITS__EXEMPT", r#"["127.0.0.0/8"]"#)]).await;
+    let (mut one, mut other) = (server.ws(ROOM).await, server.ws(ROOM).await);
+    one.join(&shop.viewer_token(&server, "one")).await;
+    other.join(&shop.viewer_token(&server, "other")).await;
+}
+
+#[tokio::test]
+async fn one_person_has_so_many_video_sessions_and_a_place_is_given_back() {
+    let (server, shop) = open(&[("LIMITS__CONNECTIONS_PER_PERSON", "1")]).await;
+    let offer = |sub: &str| {
+        let token = shop.viewer_token(&server, sub);
+        server.rest().post(&format!("/whep/{ROOM}")).token(&token).body("application/sdp", player()).send()
+    };
+    let first = offer("alice").await;
+    assert_eq!(first.status, 201, "{}", first.text());
+    is_rate_limited(&offer("alice").await);
+    assert_eq!(offer("bob").await.status, 201);
+    let session = first.header("location").expect("a session").to_owned();
+    server.rest().delete(&session).token(&shop.viewer_token(&server, "alice")).send().await.ok();
+    assert_eq!(offer("alice").await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_newcomers_is_let_in_at_a_rate_and_each_of_the_others_is_told_when_to_come_again() {
+    let (server, shop) = open(&[("LIMITS__ARRIVALS_PER_SECOND", "5")]).await;
+    let mut waits = Vec::new();
+    let mut inside = Vec::new();
+    for number in 0..40 {
+        let mut ws = server.ws(ROOM).await;
+        let token = shop.viewer_token(&server, &format!("viewer-{number}"));
+        match ws.attempt("join", json!({ "token": token })).await {
+            Some(answer) => {
+                assert!(answer.get("ok").is_some(), "{answer}");
+                inside.push(ws);
+            }
+            None => {
+                let (code, reason) = ws.closed.expect("told why");
+                assert_eq!(code, 3000);
+                waits.push(reason.parse::<u64>().expect("milliseconds"));
+            }
+        }
+    }
+    assert!(inside.len() >= 5 && waits.len() >= 20, "{} let in, {waits:?}", inside.len());
+    assert!(waits.iter().all(|wait| (500..=60_000).contains(wait)), "{waits:?}");
+    assert!(
+        waits.windows(2).filter(|pair| pair[0] < pair[1]).count() > waits.len() / 2,
+        "one behind the other: {waits:?}"
+    );
+    let path = format!("/v1/rooms/{ROOM}/events");
+    let token = shop.viewer_token(&server, "listener");
+    let refused = wait_until("a stream to be turned away", DEADLINE, async || {
+        let mut ws = server.ws(ROOM).await;
+        let _ = ws.attempt("ping", json!({})).await;
+        let call = || server.rest().get(&path).token(&token);
+        (call().status().await == 503).then_some(call().send())
+    })
+    .await
+    .await;
+    if refused.status == 503 {
+        assert_eq!(refused.problem(), "busy");
+        assert!(refused.header("retry-after").is_some());
+    }
+    let metrics = server.rest().get("/metrics").token(&server.tokens.admin()).send().await.text();
+    let turned_away =
+        metrics.lines().find_map(|line| line.strip_prefix("maishou_turned_away_total ")).expect("a count");
+    assert!(turned_away.parse::<f64>().expect("a number") >= waits.len() as f64);
+
+    wait_until("somebody to be let in again", DEADLINE, async || {
+        let mut ws = server.ws(ROOM).await;
+        ws.attempt("join", json!({ "token": token })).await.map(drop)
+    })
+    .await;
+    inside[0].ok("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn what_nests_too_deep_is_refused_over_socket_and_rest() {
+    let (server, shop) = open(&[("LIMITS__JSON_DEPTH_MAX", "4")]).await;
+    let mut ws = server.ws(ROOM).await;
+    ws.join(&shop.viewer_token(&server, "deep")).await;
+    let nested = |depth: usize| -> Value {
+        serde_json::from_str(&("[".repeat(depth) + &"]".repeat(depth))).expect("brackets that match")
+    };
+    ws.ok("comment", json!({ "text": "flat", "more": nested(2) })).await;
+    let heard = ws.heard.len();
+    ws.send_command("comment", json!({ "text": "deep", "more": nested(3) })).await;
+    ws.ok("ping", json!({})).await;
+    let refusal = ws.heard[heard..].iter().find_map(|said| said.get("error")).expect("a refusal");
+    assert_eq!(refusal["code"], "malformed", "{refusal}");
+    ws.send_text(&"[".repeat(60_000)).await;
+    ws.ok("ping", json!({})).await;
+    let deep = json!({ "products": [SCARF], "more": nested(4) });
+    let call = server.rest().put(&format!("/v1/rooms/{ROOM}/shelf")).token(&server.tokens.admin());
+    assert_refused(&call.json(&deep).send().await, 400, "malformed", "a deep body");
+}
+
+#[tokio::test]
+async fn likes_beyond_the_rate_are_not_counted() {
+    let (server, shop) = open(&[("LIMITS__LIKES_PER_SECOND", "3")]).await;
+    let mut ws = server.ws(ROOM).await;
+    ws.join(&shop.viewer_token(&server, "fan")).await;
+    assert_eq!(ws.ok("like", json!({ "count": 50 })).await["counted"], 3);
+}
+
+#[tokio::test]
+async fn who_sends_a_head_or_a_body_too_slowly_is_given_up() {
+    let (server, _shop) = open(&[("HTTP__HEAD_SECONDS", "1"), ("HTTP__BODY_SECONDS", "1")]).await;
+    let token = server.tokens.admin();
+    let head = format!(
+        "POST /v1/rooms HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: 90\r\n\r\n{{\"id\":"
+    );
+    for (sent, answered) in [("GET /healthz HTTP/1.1\r\nhost:", false), (head.as_str(), true)] {
+        let mut slow = TcpStream::connect(server.http).await.expect("a connection");
+        slow.write_all(sent.as_bytes()).await.expect("it is taken");
+        let mut answer = String::new();
+        let read = slow.read_to_string(&mut answer);
+        within("to be given up", DEADLINE, read).await.expect("an end");
+        assert_eq!(answer.contains("\"code\":\"malformed\""), answered, "{answer}");
+        assert!(!answer.contains("201"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_answers_no_ping_is_closed_as_silent_and_who_does_stays() {
+    let (server, shop) = open(&[("FANOUT__PING_SECONDS", "1"), ("FANOUT__SILENT_SECONDS", "3")]).await;
+    let mut silent = server.ws(ROOM).await;
+    silent.join(&shop.viewer_token(&server, "silent")).await;
+    let mut awake = server.ws(ROOM).await;
+    awake.join(&shop.viewer_token(&server, "awake")).await;
+    // She says nothing herself, but her machine answers pings.
+    let listening = tokio::spawn(async move { while awake.next().await.is_some() {} });
+    closed_with(&server, 3002).await;
+    within("the end of her connection", DEADLINE, async { while silent.next().await.is_some() {} }).await;
+    assert!(!listening.is_finished(), "who answers stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_nothing_for_too_long_is_given_up_as_slow() {
+    let (server, shop) = open(&[
+        ("FANOUT__STALL_SECONDS", "2"),
+        ("FANOUT__SEND_BUFFER_BYTES", "4096"),
+        ("ROOM__CHAT_PER_SECOND", "0"),
+        ("LIMITS__COMMENTS_PER_SECOND", "100000"),
+        ("LIMITS__COMMANDS_PER_SECOND", "100000"),
+    ])
+    .await;
+    let mut stalled = Ws::connect_narrow(server.http, ROOM, 4_096).await;
+    stalled.join(&shop.viewer_token(&server, "stalled")).await;
+    let mut talker = server.ws(ROOM).await;
+    talker.join(&shop.viewer_token(&server, "talker")).await;
+    for number in 0..300 {
+        talker.ok("comment", json!({ "text": format!("{number} {}", "买".repeat(190)) })).await;
+    }
+    closed_with(&server, 3001).await;
+    within("the end of her connection", DEADLINE, async { while stalled.next().await.is_some() {} }).await;
+    assert!(stalled.view.comments.len() < 300, "she has not read it all");
+    talker.ok("ping", json!({})).await;
+}
+
+/// Waits until the server has ended a connection with this code.
+async fn closed_with(server: &Server, code: u16) {
+    let line = format!("maishou_closed_total{{code=\"{code}\"}} 1");
+    wait_until(&line, DEADLINE, async || {
+        let metrics = server.rest().get("/metrics").token(&server.tokens.admin()).send().await.text();
+        metrics.lines().any(|said| said == line).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

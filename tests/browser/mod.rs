@@ -2,6 +2,7 @@
 
 mod driver;
 mod hardship;
+mod late;
 mod newcomer;
 mod pictures;
 mod secrets;

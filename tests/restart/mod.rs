@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{
     server::{Plan, Server},
     shop::{CORAL, SCARF, Shop, TAN, TOTE},
+    sse::Sse,
     view::state_of,
     ws::Ws,
 };
@@ -33,9 +34,15 @@ async fn everything_is_there_after_kill_9_under_a_new_epoch() {
 
 #[tokio::test]
 async fn a_drain_tells_sockets_when_to_come_back_and_ends_with_0() {
-    let mut server = Plan::default().set("HTTP__DRAIN_SECONDS", "1").start().await;
+    let plan = Plan::default().set("HTTP__DRAIN_SECONDS", "3").set("HTTP__RESTART_SECONDS", "2");
+    let mut server = plan.start().await;
     let shop = Shop::open(&server, ROOM).await;
-    let mut viewers = Vec::new();
+    let (mut viewers, mut listeners) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        let token = shop.viewer_token(&server, &format!("listener-{number}"));
+        let call = server.rest().get(&format!("/v1/rooms/{ROOM}/events")).token(&token);
+        listeners.push(Sse::open(call).await);
+    }
     for number in 0..5 {
         let mut ws = server.ws(ROOM).await;
         ws.join(&shop.viewer_token(&server, &format!("viewer-{number}"))).await;
@@ -45,8 +52,18 @@ async fn a_drain_tells_sockets_when_to_come_back_and_ends_with_0() {
         for ws in &mut viewers {
             assert_eq!(ws.close_code().await, 3000);
             let (_, reason) = ws.closed.clone().expect("it was closed");
-            assert!(reason.parse::<u64>().is_ok(), "the reason is a number of milliseconds: {reason:?}");
+            let wait: u64 = reason.parse().expect("the reason is a number of milliseconds");
+            assert!((2_000..5_000).contains(&wait), "not before the restart is over: {wait}");
         }
+        let mut waits = Vec::new();
+        for listener in &mut listeners {
+            listener.end().await;
+            let (_, last) = listener.heard.last().expect("a last word");
+            assert_eq!(last["close"]["code"], 3000, "{last}");
+            waits.push(last["close"]["reason"].as_str().and_then(|ms| ms.parse::<u64>().ok()).expect("milliseconds"));
+        }
+        waits.sort_unstable();
+        assert_eq!(waits, [2_000, 3_000, 4_000], "streams are spread too");
     };
     let (status, ()) = tokio::join!(server.stop(), told);
     assert_eq!(status.code(), Some(0));

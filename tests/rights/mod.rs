@@ -31,6 +31,8 @@ struct World {
 impl World {
     async fn open(plan: Plan) -> Self {
         let plan = plan.set("LIMITS__EXEMPT", r#"["127.0.0.0/8"]"#).set("ORDER__HOLDS_OPEN_PER_PERSON_MAX", "10000");
+        // The same person makes session after session.
+        let plan = plan.set("LIMITS__CONNECTIONS_PER_PERSON", "10000");
         let plan = ["COMMANDS", "COMMENTS", "HOLDS"]
             .iter()
             .fold(plan, |plan, what| plan.set(&format!("LIMITS__{what}_PER_SECOND"), "10000"));

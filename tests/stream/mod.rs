@@ -1,8 +1,11 @@
 //! What a room tells its audience: one order for all, state that everybody comes to agree on, and words for one alone.
 
+mod audience;
 mod chat;
 mod frames;
+mod late;
 mod person;
+mod silenced;
 mod stock;
 
 use serde_json::json;

@@ -51,6 +51,41 @@ async fn private_messages_go_to_their_person_alone_numbered_and_can_be_read_agai
     assert!(sold.get("who").is_none() && sold["buyer"] == "B**", "one masked character: {sold}");
 }
 
+/// She comes back again and again while messages to her are made without a pause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_message_does_not_overtake_those_that_she_missed() {
+    let hall = Hall::open(Plan::default()).await;
+    let token = hall.shop.viewer_token(&hall.server, "buyer");
+    let (rest, buyer) = (hall.server.rest(), token.clone());
+    let buying = tokio::spawn(async move {
+        for number in 0.. {
+            let body = json!({ "sku": TAN, "quantity": 1 });
+            let held = rest.post("/v1/holds").token(&buyer).key(&format!("k{number}")).json(&body).send().await.ok();
+            let path = format!("/v1/holds/{}/cancel", held["hold"]["id"].as_str().expect("a hold"));
+            rest.post(&path).token(&buyer).send().await.ok();
+        }
+    });
+    let (mut seen, mut at_once) = (0, 0);
+    for _ in 0..60 {
+        let mut ws = hall.server.ws(ROOM).await;
+        ws.ok("join", json!({ "token": token, "you": seen })).await;
+        ws.until("a few messages", |view| view.private.len() >= 8).await;
+        let mut new: Vec<u64> = Vec::new();
+        for (n, _) in numbered(&ws.view.private) {
+            // As every client does: what she has already is no news.
+            if n > new.last().copied().unwrap_or(seen) {
+                new.push(n);
+            }
+        }
+        at_once += new.iter().filter(|n| **n > seen + 1).count();
+        let expected: Vec<u64> = (seen + 1..).take(new.len()).collect();
+        assert_eq!(new, expected, "in order, without a gap");
+        seen += new.len() as u64;
+    }
+    buying.abort();
+    assert!(at_once > 100, "she missed some each time: {at_once}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kick_ends_everything_of_that_person_and_holds_until_the_show_ends() {
     let hall = Hall::open(Plan::default()).await;

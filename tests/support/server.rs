@@ -104,6 +104,16 @@ impl Server {
         self.process.take().expect("the server runs").ended().await
     }
 
+    /// Stops it in its tracks (SIGSTOP): its sockets stay, and nothing comes out of them.
+    pub fn pause(&self) {
+        self.running().signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Server::pause`].
+    pub fn go_on(&self) {
+        self.running().signal(libc::SIGCONT);
+    }
+
     /// `kill -9`: nothing is flushed, nobody is told.
     pub async fn kill(&mut self) {
         self.running().signal(libc::SIGKILL);

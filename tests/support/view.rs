@@ -1,9 +1,10 @@
 //! A room as a client folds it from snapshots and frames: the frame rule of the protocol, written a second time.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The parts of a snapshot on which every viewer of a room comes to agree.
-const STATE: &[&str] = &["show", "shelf", "stock", "pinned", "pinned_comment", "media", "slow_mode"];
+const STATE: &[&str] =
+    &["show", "shelf", "stock", "pinned", "pinned_comment", "explained", "planned_seconds", "media", "slow_mode"];
 
 /// What one viewer knows.
 #[derive(Debug, Default, Clone)]
@@ -104,9 +105,16 @@ impl View {
             "comment" => self.comments.push(event.clone()),
             "comment.deleted" => self.comments.retain(|comment| comment["seq"] != event["comment"]),
             "comment.pinned" => self.set("pinned_comment", event["comment"].clone()),
-            "card.pinned" => self.set("pinned", parts(event, &["product", "explain_until", "media"])),
+            "card.pinned" => {
+                self.explain(&event["product"], &event["at"]);
+                self.set("pinned", parts(event, &["product", "explain_until", "media"]));
+            }
             "card.unpinned" => self.set("pinned", Value::Null),
-            "shelf" => self.set_shelf(list(&event["items"])),
+            "shelf" => {
+                self.set_shelf(list(&event["items"]));
+                let planned = event.get("planned_seconds").cloned().unwrap_or_else(|| Map::new().into());
+                self.set("planned_seconds", planned);
+            }
             "price" => self.set_price(&event["product"], &event["price"]),
             "stock" => {
                 let sku = event["sku"].as_str().expect("a stock count names its SKU").to_owned();
@@ -117,6 +125,11 @@ impl View {
             "show.started" => {
                 self.state["show"]["running"] = true.into();
                 self.state["show"]["started_at"] = event["at"].clone();
+                self.set("explained", Value::Array(vec![]));
+                let card = self.part("pinned")["product"].clone();
+                if !card.is_null() {
+                    self.explain(&card, &event["at"]);
+                }
             }
             "show.ended" => self.state["show"]["running"] = false.into(),
             _ => {}
@@ -127,7 +140,42 @@ impl View {
         self.state.insert(part.to_owned(), value);
     }
 
+    /// The product is the last of those explained, with the price that it has on the card.
+    fn explain(&mut self, product: &Value, at: &Value) {
+        let mut explained = list(self.part("explained")).clone();
+        let goes_on = explained.last().filter(|last| last["product"] == product["id"]).map(|last| last["at"].clone());
+        explained.retain(|seen| seen["product"] != product["id"]);
+        let at = goes_on.unwrap_or_else(|| at.clone());
+        explained.push(json!({ "product": product["id"], "price": product["price"], "at": at }));
+        self.set("explained", explained.into());
+    }
+
+    /// What the card shows now was seen.
+    fn see_price(&mut self) {
+        let card = self.part("pinned")["product"].clone();
+        for seen in self.state["explained"].as_array_mut().into_iter().flatten() {
+            if seen["product"] == card["id"] {
+                seen["price"] = card["price"].clone();
+            }
+        }
+    }
+
     fn set_shelf(&mut self, items: &[Value]) {
+        let title =
+            |shelf: &[Value], id: &Value| shelf.iter().find(|item| item["id"] == *id).map(|item| item["title"].clone());
+        let old = list(self.part("shelf")).clone();
+        for seen in self.state["explained"].as_array_mut().into_iter().flatten() {
+            let id = seen["product"].clone();
+            let seen = seen.as_object_mut().expect("an explained product is an object");
+            match title(items, &id) {
+                Some(_) => drop(seen.remove("title")),
+                None => {
+                    if let Some(title) = title(&old, &id) {
+                        seen.insert("title".into(), title);
+                    }
+                }
+            }
+        }
         let pinned = &mut self.state["pinned"];
         if let Some(item) = items.iter().find(|item| item["id"] == pinned["product"]["id"]) {
             pinned["product"] = item.clone();
@@ -137,6 +185,7 @@ impl View {
             stock.retain(|sku, _| skus().any(|known| known["id"] == sku.as_str()));
         }
         self.set("shelf", items.into());
+        self.see_price();
     }
 
     fn set_price(&mut self, product: &Value, price: &Value) {
@@ -148,6 +197,7 @@ impl View {
                 item["price"] = price.clone();
             }
         }
+        self.see_price();
     }
 
     fn tally(&mut self, tally: &Value) {
