@@ -17,8 +17,10 @@ impl Ledger {
     /// What a start needs of everything up to the last transaction.
     pub fn checkpoint(&self) -> Checkpoint {
         let products = self.books.products();
+        let subs = self.people.subs();
         let person = |(no, person): (u64, &super::people::Person)| PersonThen {
             no,
+            sub: subs[no as usize - 1].clone(),
             message_n: person.message_n,
             message_tx: person.message_tx,
             order_tx: person.order_tx,
@@ -230,12 +232,12 @@ impl Restore for Restorer {
 
     fn earlier_hold(&mut self, row: HoldRow) -> Result<(), Damage> {
         self.check_hold(&row.held)?;
-        self.keep(View { held: row.held.into(), standing: row.standing }, row.key, true)
+        self.keep(View { held: row.held, standing: row.standing }, row.key, true)
     }
 
     fn changed_hold(&mut self, row: HoldRow, counted: &[u32]) -> Result<(), Damage> {
         self.check_hold(&row.held)?;
-        let view = View { held: row.held.into(), standing: row.standing };
+        let view = View { held: row.held, standing: row.standing };
         let possible = |(line, counted): (&HoldLine, &u32)| *counted <= line.quantity;
         if counted.len() != view.held.lines.len() || !view.held.lines.iter().zip(counted).all(possible) {
             return Err(Damage(format!("the counted pieces of hold {} are not those of its lines", view.held.tx)));
@@ -247,7 +249,7 @@ impl Restore for Restorer {
     fn hold(&mut self, row: HoldRow) -> Result<(), Damage> {
         self.check_hold(&row.held)?;
         self.message(row.held.person, row.held.tx, row.n)?;
-        let view = View { held: row.held.into(), standing: row.standing };
+        let view = View { held: row.held, standing: row.standing };
         self.placed(&view);
         let none = vec![0; view.held.lines.len()];
         self.count(&view.held, &none, &view.standing.counted(&view.held))?;

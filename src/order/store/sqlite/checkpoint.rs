@@ -1,23 +1,28 @@
 //! The checkpoint's tables: written whole, read whole.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
-    rows::{number, parsed, shared_text},
+    rows::{damaged, number, parsed, shared_text, tx_number},
     take::each,
 };
-use crate::order::store::{Checkpoint, PersonThen, PiecesThen};
+use crate::order::store::{Checkpoint, Damage, PersonThen, PiecesThen};
 
 pub fn load(db: &Connection) -> rusqlite::Result<Option<Checkpoint>> {
-    let Some(tx) = db.query_row("SELECT tx FROM checkpoint", [], |row| number(row, 0)).optional()? else {
+    let read = |row: &Row<'_>| Ok((tx_number(row, 0)?, number(row, 1)?));
+    let Some((tx, people)) = db.query_row("SELECT tx, people FROM checkpoint", [], read).optional()? else {
         return Ok(None);
     };
     let mut found = Checkpoint { tx, ..Checkpoint::default() };
-    each(db, "checkpoint_person", "SELECT person, n, message_tx, order_tx FROM checkpoint_person", |row| {
-        let (no, message_n) = (number(row, 0)?, number(row, 1)?);
-        found.people.push(PersonThen { no, message_n, message_tx: number(row, 2)?, order_tx: number(row, 3)? });
+    each(db, "checkpoint_person", "SELECT person, n, message_tx, order_tx, sub FROM checkpoint_person", |row| {
+        let (no, message_n, sub) = (number(row, 0)?, number(row, 1)?, parsed(row, 4)?);
+        found.people.push(PersonThen { no, sub, message_n, message_tx: number(row, 2)?, order_tx: number(row, 3)? });
         Ok(())
     })?;
+    if found.people.len() as u64 != people {
+        let what = format!("it is of {people} persons, {} are there", found.people.len());
+        return Err(damaged(1, Damage(what)));
+    }
     each(db, "checkpoint_pieces", "SELECT person, product, merchant, show, pieces FROM checkpoint_pieces", |row| {
         found.pieces.push(PiecesThen {
             person: number(row, 0)?,
@@ -45,12 +50,13 @@ pub fn save(db: &mut Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()
         "DELETE FROM checkpoint; DELETE FROM checkpoint_person; DELETE FROM checkpoint_pieces; \
          DELETE FROM checkpoint_sale; DELETE FROM checkpoint_open",
     )?;
-    change.execute("INSERT INTO checkpoint VALUES(?1)", [checkpoint.tx as i64])?;
+    change.execute("INSERT INTO checkpoint VALUES(?1, ?2)", [checkpoint.tx as i64, checkpoint.people.len() as i64])?;
     {
-        let mut insert = change.prepare("INSERT INTO checkpoint_person VALUES(?1, ?2, ?3, ?4)")?;
+        let mut insert = change.prepare("INSERT INTO checkpoint_person VALUES(?1, ?2, ?3, ?4, ?5)")?;
         for person in &checkpoint.people {
-            let PersonThen { no, message_n, message_tx, order_tx } = person;
-            insert.execute([*no as i64, *message_n as i64, *message_tx as i64, *order_tx as i64])?;
+            let PersonThen { no, sub, message_n, message_tx, order_tx } = person;
+            let sub = sub.as_str();
+            insert.execute(params![*no as i64, sub, *message_n as i64, *message_tx as i64, *order_tx as i64])?;
         }
         let mut insert = change.prepare(
             "INSERT INTO checkpoint_pieces(person, product, merchant, show, pieces) VALUES(?1, ?2, ?3, ?4, ?5)",
