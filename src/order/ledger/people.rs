@@ -88,19 +88,26 @@ impl People {
 
     /// Adds somebody who was not known, with the next number.
     pub fn add(&mut self, sub: Sub) -> u64 {
-        if self.parts.last().is_none_or(|part| part.len() == PART) {
-            self.parts.push(Vec::with_capacity(PART));
-        }
-        let part = self.parts.last_mut().expect("there is one now");
-        part.push(Person::default());
+        self.put(Person::default());
         let no = self.len();
         self.numbers.insert(sub, no);
         no
     }
 
+    fn put(&mut self, person: Person) {
+        if self.parts.last().is_none_or(|part| part.len() == PART) {
+            self.parts.push(Vec::with_capacity(PART));
+        }
+        self.parts.last_mut().expect("there is one now").push(person);
+    }
+
     /// A person from the store. `false`: the number is not the next, or the name is another's.
     pub fn restore(&mut self, no: u64, sub: Sub) -> bool {
-        no == self.len() + 1 && self.number(&sub).is_none() && self.add(sub) == no
+        let fits = no == self.len() + 1 && self.numbers.add(sub, no).is_none();
+        if fits {
+            self.put(Person::default());
+        }
+        fits
     }
 
     /// Everybody, by number.

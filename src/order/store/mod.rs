@@ -55,13 +55,15 @@ pub enum Failure {
 pub struct Damage(pub String);
 
 const ROW_BITS: u32 = 20;
+/// A transaction has fewer entries than this.
+pub const ENTRIES_MAX: usize = 1 << ROW_BITS;
 /// Transactions are numbered below this, so that every entry has a row.
 pub const TX_MAX: u64 = 1 << (63 - ROW_BITS);
 
 /// Where an entry is kept, as one number that rises from entry to entry: its transaction, and which of the
 /// transaction's entries it is.
 pub fn row(tx: u64, index: usize) -> u64 {
-    assert!(index < 1 << ROW_BITS && tx < TX_MAX, "transaction {tx} has a row for entry {index}");
+    assert!(index < ENTRIES_MAX && tx < TX_MAX, "transaction {tx} has a row for entry {index}");
     tx << ROW_BITS | index as u64
 }
 

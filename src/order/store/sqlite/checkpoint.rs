@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
-    rows::{damaged, number, parsed, shared_text, tx_number},
+    names::Shared,
+    rows::{damaged, number, parsed, tx_number},
     take::each,
 };
 use crate::order::store::{Checkpoint, Damage, PersonThen, PiecesThen};
@@ -23,12 +24,13 @@ pub fn load(db: &Connection) -> rusqlite::Result<Option<Checkpoint>> {
         let what = format!("it is of {people} persons, {} are there", found.people.len());
         return Err(damaged(1, Damage(what)));
     }
+    let (mut products, mut merchants, mut shows) = (Shared::default(), Shared::default(), Shared::default());
     each(db, "checkpoint_pieces", "SELECT person, product, merchant, show, pieces FROM checkpoint_pieces", |row| {
         found.pieces.push(PiecesThen {
             person: number(row, 0)?,
-            product: parsed(row, 1)?,
-            merchant: parsed(row, 2)?,
-            show: shared_text(row, 3)?,
+            product: products.parsed(row.get_ref(1)?.as_str()?)?,
+            merchant: merchants.parsed(row.get_ref(2)?.as_str()?)?,
+            show: row.get_ref(3)?.as_str_or_null()?.map(|show| shows.text(show)),
             pieces: row.get(4)?,
         });
         Ok(())

@@ -49,7 +49,7 @@ impl SqliteReader {
     }
 
     /// The first transaction numbered `tx` or above with its time, and its hold when it made one.
-    fn from(&self, tx: u64) -> rusqlite::Result<Option<(u64, UnixMs, Option<HoldId>)>> {
+    fn first_from(&self, tx: u64) -> rusqlite::Result<Option<(u64, UnixMs, Option<HoldId>)>> {
         let mut query = self.db.prepare_cached(&format!("{} LIMIT 1", rows::records("no >= ?1")))?;
         let read = |row: &Row<'_>| {
             let (no, record) = rows::record(row)?;
@@ -70,12 +70,12 @@ impl SqliteReader {
             (0, self.db.prepare_cached(newest)?.query_row([], |row| rows::tx_number(row, 0))? + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.from(middle)? {
+            match self.first_from(middle)? {
                 Some((tx, at, _)) if at.0 < time => low = tx + 1,
                 _ => high = middle,
             }
         }
-        while let Some((tx, at, made)) = self.from(low)? {
+        while let Some((tx, at, made)) = self.first_from(low)? {
             if made == Some(id) {
                 return Ok(Some(tx));
             }

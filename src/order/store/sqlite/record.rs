@@ -22,6 +22,7 @@ use crate::{
         entry::{Digest, EntryType},
         hold::Step,
         request::{Key, KeyId},
+        store::ENTRIES_MAX,
         tx::OrderBefore,
     },
     protocol::StockCount,
@@ -159,7 +160,10 @@ impl<'a> Record<'a> {
         }
         let code = parts.byte()?;
         let (at, reason) = (parts.time()?, parts.optional(Parts::text)?);
-        let entries = parts.list(EntryFacts::unpack)?;
+        let entries: SmallVec<[EntryFacts; 1]> = parts.list(EntryFacts::unpack)?;
+        if entries.len() >= ENTRIES_MAX {
+            return Err(Unreadable("more entries than a transaction has"));
+        }
         let what = match code {
             0 => Facts::Opened(parts.list(OpenedFacts::unpack)?),
             1 => Facts::Adjusted(AdjustedFacts::unpack(&mut parts)?),

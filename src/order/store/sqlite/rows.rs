@@ -55,9 +55,9 @@ pub fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     below(SEQ_MAX, row, column)
 }
 
-/// The number of a transaction.
+/// The number of a transaction after which there is room for as many more.
 pub fn tx_number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    below(TX_MAX, row, column)
+    below(TX_MAX / 2, row, column)
 }
 
 /// Where an entry is.
