@@ -7,9 +7,16 @@ use super::{
     rows::{damaged, number, parsed, tx_number},
     take::each,
 };
-use crate::order::store::{Checkpoint, Damage, PersonThen, PiecesThen};
+use crate::{
+    id::Sub,
+    order::store::{Checkpoint, Damage, PersonThen, PiecesThen},
+};
 
-pub fn load(db: &Connection) -> rusqlite::Result<Option<Checkpoint>> {
+/// Reads it; each person is told to `meet` before the next is read.
+pub fn load(
+    db: &Connection,
+    meet: &mut dyn FnMut(u64, &Sub) -> rusqlite::Result<()>,
+) -> rusqlite::Result<Option<Checkpoint>> {
     let read = |row: &Row<'_>| Ok((tx_number(row, 0)?, number(row, 1)?));
     let Some((tx, people)) = db.query_row("SELECT tx, people FROM checkpoint", [], read).optional()? else {
         return Ok(None);
@@ -17,6 +24,7 @@ pub fn load(db: &Connection) -> rusqlite::Result<Option<Checkpoint>> {
     let mut found = Checkpoint { tx, ..Checkpoint::default() };
     each(db, "checkpoint_person", "SELECT person, n, message_tx, order_tx, sub FROM checkpoint_person", |row| {
         let (no, message_n, sub) = (number(row, 0)?, number(row, 1)?, parsed(row, 4)?);
+        meet(no, &sub)?;
         found.people.push(PersonThen { no, sub, message_n, message_tx: number(row, 2)?, order_tx: number(row, 3)? });
         Ok(())
     })?;

@@ -9,7 +9,7 @@ use super::{
     names::Names,
     record::{Facts, MadeFacts, Record, StepFacts},
     rows::{self, Unreadable, bytes, entry_row, number, parsed, time, tx_number},
-    take::{each, each_ahead, located, taken},
+    take::{Place, each, each_ahead, located, taken},
 };
 use crate::{
     clock::UnixMs,
@@ -29,23 +29,27 @@ pub fn load(db: &mut Connection, recent: UnixMs, restore: &mut dyn Restore) -> r
     let mut names = Names::default();
     load_skus(db, &mut names, restore)?;
     check_ends(db)?;
-    let checkpoint = checkpoint::load(db).map_err(|error| located("checkpoint", error))?.unwrap_or_default();
-    check_checkpoint(db, &checkpoint)?;
-    for then in &checkpoint.people {
-        taken(restore.person(then.no, then.sub.clone()))
-            .map_err(|error| located(&format!("checkpoint_person {}", then.no), error))?;
-        names.meet(then.sub.clone());
-    }
-    let (base, open) = (checkpoint.tx, checkpoint.open.clone());
-    taken(restore.checkpoint(checkpoint))?;
-    let first_recent = first_after(db, recent)?;
-    load_open(db, open.iter().filter(|tx| **tx < first_recent), &mut names, restore)?;
-    let tail = Tail { base, recent, names, changed: HashSet::new() };
-    let first = first_recent.min(base + 1);
     let ahead = &mut *db;
-    each_ahead(move |tell| tail.read(ahead, first, tell), |told| told.to(restore))?;
+    each_ahead(move |tell| read(ahead, recent, names, tell), |told| told.to(restore))?;
     let (tx, at) = last(db)?;
     taken(restore.last(tx, at))
+}
+
+/// Tells the checkpoint, what was open or recent then, and what came after.
+fn read(db: &mut Connection, recent: UnixMs, mut names: Names, tell: Tell<'_>) -> rusqlite::Result<()> {
+    let mut person = |no: u64, sub: &Sub| {
+        names.meet(sub.clone());
+        tell(("checkpoint_person", no), Told::Person(no, sub.clone()))
+    };
+    let checkpoint = checkpoint::load(db, &mut person).map_err(|error| located("checkpoint", error))?;
+    let checkpoint = checkpoint.unwrap_or_default();
+    check_checkpoint(db, &checkpoint)?;
+    let (base, open) = (checkpoint.tx, checkpoint.open.clone());
+    tell(("checkpoint", base), Told::Checkpoint(checkpoint))?;
+    let first_recent = first_after(db, recent)?;
+    read_open(db, open.iter().filter(|tx| **tx < first_recent), &mut names, tell)?;
+    let tail = Tail { base, recent, names, changed: HashSet::new() };
+    tail.read(db, first_recent.min(base + 1), tell)
 }
 
 /// A row of another transaction that is named by the one being read.
@@ -58,25 +62,26 @@ fn named<T>(
 }
 
 /// Holds from before all that is read in order and that were open at the checkpoint.
-fn load_open<'t>(
+fn read_open<'t>(
     db: &Connection,
     open: impl Iterator<Item = &'t u64>,
     names: &mut Names,
-    restore: &mut dyn Restore,
+    tell: Tell<'_>,
 ) -> rusqlite::Result<()> {
     let mut one = db.prepare(&rows::records_with_standing("no = ?1"))?;
     for tx in open {
         let (row, _) = named(&mut one, *tx, |row| rows::made_hold(row, names))?;
         if row.standing.state == State::Held {
-            taken(restore.earlier_hold(row)).map_err(|error| located(&format!("transaction {tx}"), error))?;
+            tell((TX, *tx), Told::EarlierHold(row))?;
         }
     }
     Ok(())
 }
 
-/// What was read of a transaction.
+/// What was read.
 enum Told {
     Person(u64, Sub),
+    Checkpoint(Checkpoint),
     EarlierHold(HoldRow),
     ChangedHold(HoldRow, Box<[u32]>),
     Hold(HoldRow),
@@ -88,6 +93,7 @@ impl Told {
     fn to(self, restore: &mut dyn Restore) -> Result<(), Damage> {
         match self {
             Self::Person(no, sub) => restore.person(no, sub),
+            Self::Checkpoint(checkpoint) => restore.checkpoint(checkpoint),
             Self::EarlierHold(row) => restore.earlier_hold(row),
             Self::ChangedHold(row, counted) => restore.changed_hold(row, &counted),
             Self::Hold(row) => restore.hold(row),
@@ -100,7 +106,10 @@ impl Told {
     }
 }
 
-type Tell<'t> = &'t mut dyn FnMut(u64, Told) -> rusqlite::Result<()>;
+type Tell<'t> = &'t mut dyn FnMut(Place, Told) -> rusqlite::Result<()>;
+
+/// What a transaction is called in a place.
+const TX: &str = "transaction";
 
 /// What comes after the checkpoint of transaction `base`, and before it what is recent.
 struct Tail {
@@ -112,14 +121,14 @@ struct Tail {
 }
 
 impl Tail {
-    fn read(mut self, db: &mut Connection, first: u64, tell: Tell<'_>) -> rusqlite::Result<()> {
+    fn read(mut self, db: &Connection, first: u64, tell: Tell<'_>) -> rusqlite::Result<()> {
         let mut one = db.prepare(&rows::records_with_standing("no = ?1"))?;
         let query = rows::records_with_standing(&format!("no >= {first}"));
-        each(db, "transaction", &query, |row| {
+        each(db, TX, &query, |row| {
             let (tx, record) = rows::record(row)?;
             match &record.what {
                 Facts::Opened(_) => Ok(()),
-                Facts::Adjusted(facts) => tell(tx, Told::Key(facts.key, Known::Adjust(facts.count), record.at)),
+                Facts::Adjusted(facts) => tell((TX, tx), Told::Key(facts.key, Known::Adjust(facts.count), record.at)),
                 Facts::Made(made) => self.made(row, (tx, &record), made, tell),
                 Facts::Step(step) => self.stepped(&mut one, (tx, &record), step, tell),
             }
@@ -134,13 +143,13 @@ impl Tail {
         tell: Tell<'_>,
     ) -> rusqlite::Result<()> {
         if tx <= self.base {
-            return tell(tx, Told::EarlierHold(self.hold(row, (tx, record), made)?));
+            return tell((TX, tx), Told::EarlierHold(self.hold(row, (tx, record), made)?));
         }
         self.meet(tx, made.person, made.sub, tell)?;
         // Of a hold that is long over only the message about it counts.
         let over = record.at <= self.recent && matches!(rows::state(row)?, State::Cancelled | State::Expired);
         tell(
-            tx,
+            (TX, tx),
             if over {
                 Told::Message { person: made.person, tx, n: made.n }
             } else {
@@ -167,7 +176,7 @@ impl Tail {
         }
         let sub = self.names.sub(person, sub)?;
         self.names.meet(sub.clone());
-        tell(tx, Told::Person(person, sub))
+        tell((TX, tx), Told::Person(person, sub))
     }
 
     fn stepped(
@@ -181,14 +190,14 @@ impl Tail {
             return Err(rows::damaged(1, Unreadable("a step of a later hold")));
         }
         if tx > self.base {
-            tell(tx, Told::Message { person: step.person, tx, n: step.n })?;
+            tell((TX, tx), Told::Message { person: step.person, tx, n: step.n })?;
             if step.hold <= self.base && self.changed.insert(step.hold) {
                 let (row, _) = named(one, step.hold, |row| rows::made_hold(row, &mut self.names))?;
-                tell(tx, Told::ChangedHold(row, step.counted.as_slice().into()))?;
+                tell((TX, tx), Told::ChangedHold(row, step.counted.as_slice().into()))?;
             }
             if let Some(notice) = &step.notice {
                 self.meet(tx, notice.person, notice.sub, tell)?;
-                tell(tx, Told::Message { person: notice.person, tx, n: notice.n })?;
+                tell((TX, tx), Told::Message { person: notice.person, tx, n: notice.n })?;
             }
         }
         if let (Step::Refunded, Some(key)) = (step.step, step.key) {
@@ -198,7 +207,7 @@ impl Tail {
                 Facts::Made(made) => Ok(HoldId::from_bytes(made.id)),
                 _ => Err(rows::damaged(0, Unreadable("it made no hold"))),
             })?;
-            tell(tx, Told::Key(key, Known::Refund(id, refunded.into()), record.at))?;
+            tell((TX, tx), Told::Key(key, Known::Refund(id, refunded.into()), record.at))?;
         }
         Ok(())
     }
@@ -230,7 +239,7 @@ fn check_ends(db: &Connection) -> rusqlite::Result<()> {
         }
     })?;
     let (last_tx, index) = row_parts(last_row);
-    each(db, "transaction", &rows::records(&format!("no >= {last_tx}")), |row| {
+    each(db, TX, &rows::records(&format!("no >= {last_tx}")), |row| {
         let (no, record) = rows::record(row)?;
         let entries = if no == last_tx { index + 1 } else { 0 };
         if last_tx == 0 || record.entries.len() == entries { Ok(()) } else { Err(wrong()) }

@@ -44,19 +44,22 @@ pub fn taken(taken: Result<(), Damage>) -> rusqlite::Result<()> {
     taken.map_err(|damage| rows::damaged(0, damage))
 }
 
+/// A table and the number of a row in it.
+pub type Place = (&'static str, u64);
+
 /// Reads on a thread of its own while what was read is taken: at a start with very many transactions each is half of
-/// the work. `read` gives everything to what it is handed, with the transaction it is about; that says no more once
-/// something could not be taken.
+/// the work. `read` gives everything to what it is handed, with the table and row it is of; that fails once something
+/// could not be taken.
 pub fn each_ahead<T: Send>(
-    read: impl FnOnce(&mut dyn FnMut(u64, T) -> rusqlite::Result<()>) -> rusqlite::Result<()> + Send,
+    read: impl FnOnce(&mut dyn FnMut(Place, T) -> rusqlite::Result<()>) -> rusqlite::Result<()> + Send,
     mut take: impl FnMut(T) -> Result<(), Damage>,
 ) -> rusqlite::Result<()> {
-    let (to, from) = sync_channel::<Vec<(u64, T)>>(CHUNKS_AHEAD);
+    let (to, from) = sync_channel::<Vec<(Place, T)>>(CHUNKS_AHEAD);
     thread::scope(|scope| {
         let reading = scope.spawn(move || {
             let mut chunk = Vec::with_capacity(CHUNK);
-            read(&mut |tx, told| {
-                chunk.push((tx, told));
+            read(&mut |place, told| {
+                chunk.push((place, told));
                 let full = chunk.len() == CHUNK;
                 let gone = full && to.send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).is_err();
                 if gone { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
@@ -66,8 +69,9 @@ pub fn each_ahead<T: Send>(
             Ok(())
         });
         let mut told = from.into_iter().flatten();
-        let taken = told
-            .try_for_each(|(tx, told)| taken(take(told)).map_err(|error| located(&format!("transaction {tx}"), error)));
+        let taken = told.try_for_each(|((table, no), told)| {
+            taken(take(told)).map_err(|error| located(&format!("{table} {no}"), error))
+        });
         drop(told);
         let read = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
         taken.and(read)
