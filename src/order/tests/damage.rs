@@ -143,7 +143,7 @@ async fn a_changed_file_is_refused_with_the_place_of_the_damage() {
     });
     let head_tx = db.query_row(&head(1), [], |row| row.get::<_, i64>(0)).unwrap() as u64;
     drop(db);
-    let forgeries: &[(u64, &dyn Fn(&mut Record<'_>), &str)] = &[
+    let forgeries: &[(u64, &Forge<'_>, &str)] = &[
         (head_tx, &|r| r.entries.iter_mut().for_each(|entry| entry.hash = Digest::ZERO), "sku 1"),
         (open, &|r| made(r).lines.clear(), "a hold without lines"),
         (open, &|r| made(r).lines[0].sku_no = 1, "lines that no hold has"),
@@ -183,6 +183,8 @@ async fn a_changed_file_is_refused_with_the_place_of_the_damage() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+type Forge<'f> = dyn Fn(&mut Record<'_>) + 'f;
 
 /// The first hold that is open, the last transaction of the checkpoint, and the last of all.
 fn places(db: &Connection) -> (u64, u64, u64) {

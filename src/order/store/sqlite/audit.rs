@@ -129,11 +129,13 @@ impl Tables<'_> {
     }
 }
 
+type Read<'s, T> = dyn FnMut(&Row<'_>) -> rusqlite::Result<T> + 's;
+
 /// The rows of one table, one read ahead.
 struct Cursor<'s, T> {
     table: &'static str,
     rows: Rows<'s>,
-    read: Box<dyn FnMut(&Row<'_>) -> rusqlite::Result<T> + 's>,
+    read: Box<Read<'s, T>>,
     head: Option<T>,
 }
 
