@@ -5,7 +5,7 @@ use crate::{
     id::SkuId,
     order::{
         entry::{Content, Digest},
-        store::{Head, MARK_EVERY, Seal, SkuRow},
+        store::{Head, MARK_EVERY, Seal, SkuRow, row},
         tx::{Entry, Tx, What},
     },
     protocol::StockCount,
@@ -24,7 +24,6 @@ pub struct Committed {
 #[derive(Debug, Default)]
 pub struct Chains {
     ends: Vec<End>,
-    last_row: u64,
     /// Positions in `ends` of the chains that grew in this batch.
     grown: Vec<usize>,
     scratch: Vec<u8>,
@@ -62,8 +61,7 @@ impl Chains {
             grown: false,
             new_marks: Vec::new(),
         };
-        let last_row = rows.iter().map(|row| row.head.row).max().unwrap_or(0);
-        Self { ends: rows.iter().map(end).collect(), last_row, ..Self::default() }
+        Self { ends: rows.iter().map(end).collect(), ..Self::default() }
     }
 
     /// Links the entries of a batch into their chains.
@@ -79,14 +77,14 @@ impl Chains {
                 What::Hold(step) if !tx.entries.is_empty() => Some(step.held.holder()),
                 _ => None,
             };
-            for entry in &tx.entries {
-                let seal = self.seal_entry(tx, entry, holder);
+            for (index, entry) in tx.entries.iter().enumerate() {
+                let seal = self.seal_entry(tx, (index, entry), holder);
                 seals.push(seal);
             }
         }
     }
 
-    fn seal_entry(&mut self, tx: &Tx, entry: &Entry, holder: Option<Digest>) -> Seal {
+    fn seal_entry(&mut self, tx: &Tx, (index, entry): (usize, &Entry), holder: Option<Digest>) -> Seal {
         let position = entry.sku_no as usize;
         let end = &mut self.ends[position];
         let n = entry.count.entry;
@@ -103,9 +101,8 @@ impl Chains {
             prev: &end.head.hash,
         };
         let hash = content.digest(&mut self.scratch);
-        self.last_row += 1;
-        let row = self.last_row;
-        let seal = Seal { row, row_before: end.head.row, holder, prev: end.head.hash, hash };
+        let row = row(tx.no, index);
+        let seal = Seal { row_before: end.head.row, holder, prev: end.head.hash, hash };
         end.head = Head { sku_no: entry.sku_no, count: entry.count, stock: entry.stock, row, at: tx.at, hash };
         if n.is_multiple_of(MARK_EVERY) {
             end.new_marks.push(row);

@@ -106,14 +106,15 @@ pub fn holder(hold: &HoldId, nonce: &[u8; 16]) -> Digest {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[repr(u8)]
 pub enum EntryType {
-    Opened,
-    Adjusted,
-    Held,
-    Confirmed,
-    Cancelled,
-    Expired,
-    Refunded,
+    Opened = 0,
+    Adjusted = 1,
+    Held = 2,
+    Confirmed = 3,
+    Cancelled = 4,
+    Expired = 5,
+    Refunded = 6,
 }
 
 impl EntryType {
@@ -130,6 +131,15 @@ impl EntryType {
             Self::Expired => "expired",
             Self::Refunded => "refunded",
         }
+    }
+
+    /// Its number where the store keeps it.
+    pub(super) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
     /// The counts after `quantity` pieces moved this way. `None` when there are not so many: no such entry is made.

@@ -60,7 +60,12 @@ impl Decisions {
         self.txs.is_empty() && self.answers.is_empty()
     }
 
+    /// Leaves nothing in `more` but room.
     fn append(&mut self, more: &mut Self) {
+        if self.is_empty() {
+            std::mem::swap(self, more);
+            return;
+        }
         self.txs.append(&mut more.txs);
         self.seals.append(&mut more.seals);
         self.answers.append(&mut more.answers);

@@ -120,14 +120,15 @@ impl Standing {
 
 /// One step in a hold's life: what a private message tells its buyer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Step {
-    Held,
-    Extended,
-    Cancelled,
-    Expired,
-    Paid,
-    RefundDue,
-    Refunded,
+    Held = 0,
+    Extended = 1,
+    Cancelled = 2,
+    Expired = 3,
+    Paid = 4,
+    RefundDue = 5,
+    Refunded = 6,
 }
 
 impl Step {
@@ -148,6 +149,15 @@ impl Step {
 
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|step| step.as_str() == text)
+    }
+
+    /// Its number where the store keeps it.
+    pub(super) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.code() == code)
     }
 
     /// The body of the message about this step, after which the hold stood as `view` says.

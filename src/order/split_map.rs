@@ -62,6 +62,17 @@ impl<K: Eq + Hash, V> SplitMap<K, V> {
         }
     }
 
+    /// Puts in what is not there yet. What is there stays, and the value comes back.
+    pub fn add(&mut self, key: K, value: V) -> Option<V> {
+        match self.entry(&key) {
+            Entry::Occupied(_) => Some(value),
+            Entry::Vacant(entry) => {
+                entry.insert((key, value));
+                None
+            }
+        }
+    }
+
     pub fn remove(&mut self, key: &K) -> Option<V> {
         match self.entry(key) {
             Entry::Occupied(entry) => Some(OccupiedEntry::remove(entry).0.1),
@@ -84,6 +95,7 @@ mod tests {
         for n in 0..10_000u32 {
             assert_eq!(map.insert(n, n), None);
             assert_eq!(map.insert(n, n), Some(n));
+            assert_eq!(map.add(n, 0), Some(0));
         }
         for n in (0..10_000).step_by(2) {
             assert_eq!(map.remove(&n), Some(n));

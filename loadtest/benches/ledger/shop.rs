@@ -22,7 +22,7 @@ use crate::slow_store::SlowStore;
 /// People who may buy: in a flash sale nearly every buyer is new.
 const PEOPLE: u64 = 1_000_000;
 /// Room in memory, so that nothing grows while it is measured.
-const HOLDS_EXPECTED: usize = 65_536;
+const HOLDS_EXPECTED: usize = 1 << 20;
 pub const SKU: &str = "scarf-red";
 
 pub fn config() -> Config {

@@ -24,11 +24,18 @@ const LINGER: Duration = Duration::from_secs(3_600);
 /// A guest that was read longer ago than this is not let in.
 const READING_AGE_MAX: Duration = Duration::from_secs(60);
 
+/// Holds that are passed over at a time.
+const PASSED_OVER_MAX: usize = 1_024;
+
 #[derive(Debug)]
 pub struct Holds {
     by_id: SplitMap<HoldId, Slot>,
-    /// Open holds by the time at which they expire.
-    due: BTreeSet<(UnixMs, HoldId)>,
+    /// Holds by the time at which they expire, as nearly all are made: in this order. Those that did not wait for it are
+    /// passed over when it comes.
+    due: VecDeque<(UnixMs, HoldId)>,
+    /// Open holds that are out of that order: they were given more time.
+    due_later: BTreeSet<(UnixMs, HoldId)>,
+    open: usize,
     /// Holds that are to go, by the time at which they may.
     leaving: VecDeque<(UnixMs, HoldId)>,
 }
@@ -43,12 +50,18 @@ struct Slot {
 
 impl Holds {
     pub fn new(expected: usize) -> Self {
-        Self { by_id: SplitMap::with_capacity(expected), due: BTreeSet::new(), leaving: VecDeque::new() }
+        Self {
+            by_id: SplitMap::with_capacity(expected),
+            due: VecDeque::with_capacity(expected),
+            due_later: BTreeSet::new(),
+            open: 0,
+            leaving: VecDeque::new(),
+        }
     }
 
     /// Open holds of everybody.
     pub fn open(&self) -> usize {
-        self.due.len()
+        self.open
     }
 
     pub fn get(&self, id: &HoldId) -> Option<&View> {
@@ -63,10 +76,34 @@ impl Holds {
     /// A new hold, or one from the store. `kept`: its key is remembered. `false`: it was there already.
     pub fn add(&mut self, view: View, kept: bool) -> bool {
         let (id, changed_at) = (view.held.id, view.held.made_at);
-        if view.standing.state == State::Held {
-            self.due.insert((view.standing.expires_at, id));
+        let due = (view.standing.state == State::Held).then_some(view.standing.expires_at);
+        let as_made = !view.standing.extended(&view.held);
+        let is_new = self.by_id.insert(id, Slot { view, kept, changed_at }).is_none();
+        if let (true, Some(at)) = (is_new, due) {
+            self.wait(at, id, as_made);
         }
-        self.by_id.insert(id, Slot { view, kept, changed_at }).is_none()
+        is_new
+    }
+
+    /// An open hold waits for its time: behind all others when that is the one it was made with.
+    fn wait(&mut self, at: UnixMs, id: HoldId, as_made: bool) {
+        self.open += 1;
+        if as_made && self.due.back().is_none_or(|(last, _)| *last <= at) {
+            self.due.push_back((at, id));
+        } else {
+            self.due_later.insert((at, id));
+        }
+    }
+
+    /// It waits no longer, or not for this time.
+    fn wait_no_longer(&mut self, at: UnixMs, id: HoldId) {
+        self.open -= 1;
+        self.due_later.remove(&(at, id));
+    }
+
+    fn waits(&self, at: UnixMs, id: &HoldId) -> bool {
+        let standing = self.get(id).map(|view| &view.standing);
+        standing.is_some_and(|standing| standing.state == State::Held && standing.expires_at == at)
     }
 
     /// How a hold stands from now on.
@@ -74,28 +111,44 @@ impl Holds {
         let slot = self.by_id.get_mut(id).expect("only holds in memory change");
         let before = std::mem::replace(&mut slot.view.standing, standing);
         slot.changed_at = now;
-        if before.state == State::Held {
-            self.due.remove(&(before.expires_at, *id));
+        let (is, was) = (slot.view.standing.state == State::Held, before.state == State::Held);
+        let (at, leaves) = (slot.view.standing.expires_at, was && !is && !slot.kept);
+        if was {
+            self.wait_no_longer(before.expires_at, *id);
         }
-        if slot.view.standing.state == State::Held {
-            self.due.insert((slot.view.standing.expires_at, *id));
-        } else if before.state == State::Held && !slot.kept {
+        if is {
+            self.wait(at, *id, false);
+        } else if leaves {
             self.leaving.push_back((now.plus(LINGER), *id));
         }
     }
 
-    /// The open hold that has been due for the longest.
-    pub fn next_due(&self, now: UnixMs) -> Option<HoldId> {
-        self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    /// The open hold that has been due for the longest. `None` also when very many before it did not wait for their time:
+    /// it is found the next time.
+    pub fn next_due(&mut self, now: UnixMs) -> Option<HoldId> {
+        for _ in 0..PASSED_OVER_MAX {
+            let (at, id) = self.next().filter(|(at, _)| *at <= now)?;
+            if self.waits(at, &id) {
+                return Some(id);
+            }
+            self.due.pop_front();
+        }
+        None
     }
 
-    /// The holds that are open, the next to expire first.
-    pub fn all_open(&self) -> impl Iterator<Item = &View> {
-        self.due.iter().filter_map(|(_, id)| self.get(id))
-    }
-
+    /// No open hold expires before this.
     pub fn earliest_due(&self) -> Option<UnixMs> {
-        self.due.first().map(|(at, _)| *at)
+        self.next().map(|(at, _)| at)
+    }
+
+    fn next(&self) -> Option<(UnixMs, HoldId)> {
+        self.due.front().into_iter().chain(self.due_later.first()).min().copied()
+    }
+
+    /// The holds that are open.
+    pub fn all_open(&self) -> impl Iterator<Item = &View> {
+        let in_order = self.due.iter().filter(|(at, id)| self.waits(*at, id));
+        in_order.chain(&self.due_later).filter_map(|(_, id)| self.get(id))
     }
 
     /// Its key is no longer remembered: it goes once it is closed and has been for a while.

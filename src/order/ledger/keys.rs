@@ -48,14 +48,31 @@ impl Keys {
         self.by_age.push_back((at, key.id));
     }
 
+    /// As [`Keys::remember`], unless the key is known already: then it gives back what it was given.
+    pub fn remember_new(&mut self, key: Key, known: Known, at: UnixMs) -> Option<Known> {
+        let refused = self.known.add(key.id, (key.body, known));
+        if refused.is_none() {
+            self.by_age.push_back((at, key.id));
+        }
+        refused.map(|(_, known)| known)
+    }
+
+    /// Forgets all keys, and gives them back in the order of their age.
+    pub fn take_all(&mut self) -> Vec<(UnixMs, Key, Known)> {
+        let taken = self.by_age.drain(..).map(|(at, id)| {
+            let (body, known) = self.known.remove(&id).expect("a key in the queue is known");
+            (at, Key { id, body }, known)
+        });
+        taken.collect()
+    }
+
     /// As [`Keys::remember`], of a key older than all others. `false`: a younger one is the same, and stays.
     pub fn remember_older(&mut self, key: Key, known: Known, at: UnixMs) -> bool {
-        if self.known.contains_key(&key.id) {
-            return false;
+        let is_new = self.known.add(key.id, (key.body, known)).is_none();
+        if is_new {
+            self.by_age.push_front((at, key.id));
         }
-        self.known.insert(key.id, (key.body, known));
-        self.by_age.push_front((at, key.id));
-        true
+        is_new
     }
 
     /// Forgets one key accepted at or before `until`.

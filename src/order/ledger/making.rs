@@ -86,8 +86,9 @@ impl Ledger {
     fn make_hold(&mut self, ask: &HoldAsk, skus: &[u32], total: Money, now: UnixMs) -> Decided<View> {
         let terms = self.books.terms(skus).expect("terms that were checked");
         let names: SmallVec<[&SkuId; 4]> = skus.iter().map(|no| &self.books.book(*no).sku).collect();
-        let lines = priced(&ask.lines, &names, &terms);
+        let lines = priced(&ask.lines, &names, &terms, self.lines_before.as_ref());
         drop((names, terms));
+        self.lines_before = Some(lines.clone());
         let known = self.people.number(&ask.sub);
         let person = known.unwrap_or_else(|| self.people.add(ask.sub.clone()));
         self.people.known(person).open += 1;
@@ -108,8 +109,11 @@ impl Ledger {
             nonce: ask.seed.nonce,
         });
         let view = View { standing: Standing::new(&held), held };
-        let entries = self.move_lines(&view.held, EntryType::Held).expect("stock that was checked");
-        self.count_lines(&view.held);
+        let entries = self.enter_lines(&view.held, skus, EntryType::Held).expect("stock that was checked");
+        for (line, no) in view.held.lines.iter().zip(skus) {
+            let product = self.books.book(*no).product_no;
+            self.people.count(person, product, view.held.show.as_ref(), line.quantity);
+        }
         self.keys.remember(ask.key, Known::Hold(view.held.id), now);
         assert!(self.holds.add(view.clone(), true), "hold {} was made twice", view.held.id);
         let tx = self.step(

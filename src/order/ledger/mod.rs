@@ -83,6 +83,8 @@ pub struct Ledger {
     holds: Holds,
     keys: Keys,
     sales: Sales,
+    /// Those of the last hold that was made.
+    lines_before: Option<Arc<[HoldLine]>>,
 }
 
 impl Ledger {
@@ -97,6 +99,7 @@ impl Ledger {
             holds: Holds::new(expected),
             keys: Keys::new(expected),
             sales: Sales::default(),
+            lines_before: None,
             config,
         }
     }
@@ -114,7 +117,7 @@ impl Ledger {
         self.holds.open()
     }
 
-    /// When the next hold is to expire.
+    /// No hold expires before this.
     pub fn earliest_due(&self) -> Option<UnixMs> {
         self.holds.earliest_due()
     }
@@ -139,12 +142,17 @@ impl Ledger {
     fn move_lines(&mut self, held: &Held, kind: EntryType) -> Option<Entries> {
         let nos: SmallVec<[u32; 4]> =
             held.lines.iter().map(|line| self.books.find(&line.sku).expect("a held SKU").no).collect();
+        self.enter_lines(held, &nos, kind)
+    }
+
+    /// As [`Ledger::move_lines`], with the numbers of the lines' SKUs.
+    fn enter_lines(&mut self, held: &Held, nos: &[u32], kind: EntryType) -> Option<Entries> {
         let possible =
             |(line, no): (&HoldLine, &u32)| kind.moves(self.books.book(*no).count, line.quantity.into()).is_some();
-        if !held.lines.iter().zip(&nos).all(possible) {
+        if !held.lines.iter().zip(nos).all(possible) {
             return None;
         }
-        let entries = held.lines.iter().zip(&nos).map(|(line, no)| self.books.enter(*no, kind, line.quantity.into()));
+        let entries = held.lines.iter().zip(nos).map(|(line, no)| self.books.enter(*no, kind, line.quantity.into()));
         Some(entries.map(|entry| entry.expect("a move that was checked")).collect())
     }
 

@@ -40,16 +40,25 @@ pub struct People {
     numbers: SplitMap<Sub, u64>,
     parts: Vec<Vec<Person>>,
     shows: HashMap<Arc<str>, u32>,
+    /// The show that was asked for last: nearly always the next one too.
+    last_show: Option<(Arc<str>, u32)>,
 }
 
 impl People {
     pub fn new(expected: usize) -> Self {
-        Self { numbers: SplitMap::with_capacity(expected), parts: Vec::new(), shows: HashMap::new() }
+        Self { numbers: SplitMap::with_capacity(expected), parts: Vec::new(), shows: HashMap::new(), last_show: None }
     }
 
     /// A person's number.
     pub fn number(&self, sub: &Sub) -> Option<u64> {
         self.numbers.get(sub).copied()
+    }
+
+    /// Everybody's name, in the order of their numbers.
+    pub fn subs(&self) -> Vec<&Sub> {
+        let mut subs: Vec<_> = self.numbers.iter().collect();
+        subs.sort_unstable_by_key(|(_, no)| **no);
+        subs.into_iter().map(|(sub, _)| sub).collect()
     }
 
     pub fn get(&self, no: u64) -> Option<&Person> {
@@ -79,19 +88,26 @@ impl People {
 
     /// Adds somebody who was not known, with the next number.
     pub fn add(&mut self, sub: Sub) -> u64 {
-        if self.parts.last().is_none_or(|part| part.len() == PART) {
-            self.parts.push(Vec::with_capacity(PART));
-        }
-        let part = self.parts.last_mut().expect("there is one now");
-        part.push(Person::default());
+        self.put(Person::default());
         let no = self.len();
         self.numbers.insert(sub, no);
         no
     }
 
+    fn put(&mut self, person: Person) {
+        if self.parts.last().is_none_or(|part| part.len() == PART) {
+            self.parts.push(Vec::with_capacity(PART));
+        }
+        self.parts.last_mut().expect("there is one now").push(person);
+    }
+
     /// A person from the store. `false`: the number is not the next, or the name is another's.
     pub fn restore(&mut self, no: u64, sub: Sub) -> bool {
-        no == self.len() + 1 && self.number(&sub).is_none() && self.add(sub) == no
+        let fits = no == self.len() + 1 && self.numbers.add(sub, no).is_none();
+        if fits {
+            self.put(Person::default());
+        }
+        fits
     }
 
     /// Everybody, by number.
@@ -113,8 +129,8 @@ impl People {
     pub fn pieces(&self, no: u64, product: u32, show: Option<&str>) -> u32 {
         let show = match show {
             None => NO_SHOW,
-            Some(show) => match self.shows.get(show) {
-                Some(no) => *no,
+            Some(show) => match self.find_show(show) {
+                Some(no) => no,
                 None => return 0,
             },
         };
@@ -155,16 +171,30 @@ impl People {
     /// The one text of a show's name that all its holds share.
     pub fn show_name(&mut self, show: &Arc<str>) -> Arc<str> {
         self.show(Some(show));
-        self.shows.get_key_value(show).map_or_else(|| show.clone(), |(name, _)| name.clone())
+        self.last_show.as_ref().map_or_else(|| show.clone(), |(name, _)| name.clone())
+    }
+
+    fn find_show(&self, show: &str) -> Option<u32> {
+        match &self.last_show {
+            Some((last, no)) if **last == *show => Some(*no),
+            _ => self.shows.get(show).copied(),
+        }
     }
 
     fn show(&mut self, show: Option<&Arc<str>>) -> u32 {
         let Some(show) = show else { return NO_SHOW };
-        if let Some(no) = self.shows.get(show) {
+        if let Some((last, no)) = &self.last_show
+            && last == show
+        {
             return *no;
         }
-        let no = u32::try_from(self.shows.len()).expect("fewer than four billion shows") + 1;
-        self.shows.insert(show.clone(), no);
+        let next = u32::try_from(self.shows.len()).expect("fewer than four billion shows") + 1;
+        let (name, no) = match self.shows.get_key_value(show) {
+            Some((name, no)) => (name.clone(), *no),
+            None => (show.clone(), next),
+        };
+        self.shows.insert(name.clone(), no);
+        self.last_show = Some((name, no));
         no
     }
 }

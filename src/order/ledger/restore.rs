@@ -17,8 +17,10 @@ impl Ledger {
     /// What a start needs of everything up to the last transaction.
     pub fn checkpoint(&self) -> Checkpoint {
         let products = self.books.products();
+        let subs = self.people.subs();
         let person = |(no, person): (u64, &super::people::Person)| PersonThen {
             no,
+            sub: subs[no as usize - 1].clone(),
             message_n: person.message_n,
             message_tx: person.message_tx,
             order_tx: person.order_tx,
@@ -51,7 +53,8 @@ pub struct Restorer {
     ledger: Ledger,
     /// Persons by their number; the first is number 1.
     subs: Vec<Sub>,
-    keys: Vec<(UnixMs, Key, Known)>,
+    /// Keys that came a second time.
+    keys_again: Vec<(UnixMs, Key, Known)>,
     skus: Vec<SkuRow>,
     /// What open holds hold of each SKU, by its number.
     held: Vec<u64>,
@@ -75,7 +78,7 @@ impl Restorer {
         Self {
             ledger,
             subs: Vec::new(),
-            keys: Vec::new(),
+            keys_again: Vec::new(),
             skus: Vec::new(),
             held: Vec::new(),
             recent,
@@ -85,15 +88,30 @@ impl Restorer {
 
     pub fn finish(mut self) -> Restored {
         let tail = self.ledger.last - self.checkpoint_tx;
-        // A key can come twice when keys are remembered for longer than before: the younger one counts.
-        self.keys.sort_by_key(|(at, _, _)| *at);
-        for (at, key, known) in self.keys.into_iter().rev() {
+        if !self.keys_again.is_empty() {
+            self.settle_keys();
+        }
+        Restored { ledger: self.ledger, skus: self.skus, tail }
+    }
+
+    /// Keys come in the order of their age.
+    fn remember(&mut self, key: Key, known: Known, at: UnixMs) {
+        if let Some(known) = self.ledger.keys.remember_new(key, known, at) {
+            self.keys_again.push((at, key, known));
+        }
+    }
+
+    /// A key can come twice when keys are remembered for longer than before: the younger one counts.
+    fn settle_keys(&mut self) {
+        let mut keys = self.ledger.keys.take_all();
+        keys.append(&mut self.keys_again);
+        keys.sort_by_key(|(at, _, _)| *at);
+        for (at, key, known) in keys.into_iter().rev() {
             let hold = if let Known::Hold(id) = known { Some(id) } else { None };
             if let (false, Some(hold)) = (self.ledger.keys.remember_older(key, known, at), hold) {
                 self.ledger.holds.forget(&hold, self.ledger.now);
             }
         }
-        Restored { ledger: self.ledger, skus: self.skus, tail }
     }
 
     /// What open holds hold is what is held.
@@ -170,7 +188,7 @@ impl Restorer {
             self.held(&view.held, earlier)?;
         }
         if recent {
-            self.keys.push((made_at, key, Known::Hold(id)));
+            self.remember(key, Known::Hold(id), made_at);
         }
         if (open || recent) && !self.ledger.holds.add(view, recent) {
             return Err(Damage(format!("hold {id} is there twice")));
@@ -230,12 +248,12 @@ impl Restore for Restorer {
 
     fn earlier_hold(&mut self, row: HoldRow) -> Result<(), Damage> {
         self.check_hold(&row.held)?;
-        self.keep(View { held: row.held.into(), standing: row.standing }, row.key, true)
+        self.keep(View { held: row.held, standing: row.standing }, row.key, true)
     }
 
     fn changed_hold(&mut self, row: HoldRow, counted: &[u32]) -> Result<(), Damage> {
         self.check_hold(&row.held)?;
-        let view = View { held: row.held.into(), standing: row.standing };
+        let view = View { held: row.held, standing: row.standing };
         let possible = |(line, counted): (&HoldLine, &u32)| *counted <= line.quantity;
         if counted.len() != view.held.lines.len() || !view.held.lines.iter().zip(counted).all(possible) {
             return Err(Damage(format!("the counted pieces of hold {} are not those of its lines", view.held.tx)));
@@ -247,7 +265,7 @@ impl Restore for Restorer {
     fn hold(&mut self, row: HoldRow) -> Result<(), Damage> {
         self.check_hold(&row.held)?;
         self.message(row.held.person, row.held.tx, row.n)?;
-        let view = View { held: row.held.into(), standing: row.standing };
+        let view = View { held: row.held, standing: row.standing };
         self.placed(&view);
         let none = vec![0; view.held.lines.len()];
         self.count(&view.held, &none, &view.standing.counted(&view.held))?;
@@ -264,7 +282,7 @@ impl Restore for Restorer {
 
     fn key(&mut self, key: Key, known: Known, at: UnixMs) {
         if at > self.recent {
-            self.keys.push((at, key, known));
+            self.remember(key, known, at);
         }
     }
 

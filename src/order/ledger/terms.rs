@@ -65,9 +65,28 @@ fn total(lines: &[LineRequest], terms: &[&Terms]) -> Result<Money, Refusal> {
     amount.map(|amount| Money { amount, currency }).ok_or(Refusal::malformed("lines", "the total is too large"))
 }
 
-/// The lines at today's price, of the SKUs with their books' own names.
-pub fn priced(lines: &[LineRequest], skus: &[&SkuId], terms: &[&Terms]) -> Arc<[HoldLine]> {
-    let priced = lines.iter().zip(skus).zip(terms).map(|((line, sku), terms)| HoldLine {
+/// The lines at today's price, of the SKUs with their books' own names: those of the hold `before`, when they are the
+/// same. In a rush most are, and share one list.
+pub fn priced(
+    lines: &[LineRequest],
+    skus: &[&SkuId],
+    terms: &[&Terms],
+    before: Option<&Arc<[HoldLine]>>,
+) -> Arc<[HoldLine]> {
+    let offered = || lines.iter().zip(skus).zip(terms);
+    let same = |(line, ((asked, sku), terms)): (&HoldLine, ((&LineRequest, &&SkuId), &&Terms))| {
+        line.quantity == asked.quantity
+            && line.price == terms.price
+            && line.sku == **sku
+            && line.product == terms.product
+    };
+    if let Some(before) = before
+        && before.len() == lines.len()
+        && before.iter().zip(offered()).all(same)
+    {
+        return before.clone();
+    }
+    let priced = offered().map(|((line, sku), terms)| HoldLine {
         sku: SkuId::clone(sku),
         product: terms.product.clone(),
         quantity: line.quantity,

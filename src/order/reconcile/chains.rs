@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Difference, EntryRow, report::Differences};
 use crate::{
     clock::UnixMs,
-    id::{MerchantId, ProductId, SkuId},
+    id::SkuId,
     order::{
         entry::{Digest, EntryType},
         store::{Head, MARK_EVERY},
@@ -18,7 +18,6 @@ use crate::{
 pub(super) struct Chains {
     chains: BTreeMap<u32, Chain>,
     by_sku: HashMap<SkuId, u32>,
-    last_row: u64,
     entries: u64,
 }
 
@@ -49,15 +48,28 @@ impl Chains {
         self.chains.insert(sku.no, Chain { sku, said, count, stock, row: 0, at, hash, in_holds, in_orders });
     }
 
+    /// What a SKU was opened as is what it is.
+    pub fn opened(&self, tx: u64, new: &OpenedSku, differences: &mut Differences) {
+        let Some(Chain { sku, .. }) = self.chains.get(&new.no) else {
+            differences.add(|| Difference::new(format!("transaction {tx}"), "sku opened", &new.sku, "no such SKU"));
+            return;
+        };
+        let place = || format!("sku {}", sku.sku);
+        differences.compare(place, "name", sku.sku.as_str(), new.sku.as_str());
+        differences.compare(place, "product", sku.product.as_str(), new.product.as_str());
+        differences.compare(place, "merchant", sku.merchant.as_str(), new.merchant.as_str());
+    }
+
     /// Walks on over the entries of a transaction.
     pub fn extend(&mut self, entries: &mut [EntryRow], differences: &mut Differences) {
         for entry in entries {
             self.entries += 1;
-            differences.compare(|| self.place(entry), "row", entry.row, self.last_row + 1);
-            self.last_row = entry.row;
             match self.chains.get_mut(&entry.sku_no) {
                 Some(chain) => chain.extend(entry, differences),
-                None => differences.add(|| Difference::new(format!("row {}", entry.row), "sku", entry.sku_no, "known")),
+                None => {
+                    let place = format!("transaction {}, entry {}", entry.entry.tx, entry.entry.n);
+                    differences.add(|| Difference::new(place, "sku", entry.sku_no, "known"));
+                }
             }
         }
     }
@@ -73,11 +85,6 @@ impl Chains {
 
     pub fn no(&self, sku: &SkuId) -> Option<u32> {
         self.by_sku.get(sku).copied()
-    }
-
-    pub fn owner(&self, sku: &SkuId) -> Option<(&ProductId, &MerchantId)> {
-        let chain = self.chains.get(self.by_sku.get(sku)?)?;
-        Some((&chain.sku.product, &chain.sku.merchant))
     }
 
     /// Pieces that an open hold holds, as its row says.
@@ -110,7 +117,7 @@ impl Chains {
 }
 
 fn place(sku: &str, entry: &EntryRow) -> String {
-    format!("sku {sku}, entry {} (row {})", entry.entry.n, entry.row)
+    format!("sku {sku}, entry {} (transaction {})", entry.entry.n, entry.entry.tx)
 }
 
 impl Chain {

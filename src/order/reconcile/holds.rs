@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Audit, Difference, EntryRow, HoldRecord, MessageRecord, StepRecord, report::Differences};
 use crate::{
+    clock::UnixMs,
     id::SkuId,
     order::{
         entry::EntryType,
@@ -51,7 +52,7 @@ impl Followed {
     }
 
     /// How the hold stands after a step; `None` when there is no such step from where it stands.
-    fn after(&self, tx: u64, step: &StepRecord) -> Option<Standing> {
+    fn after(&self, tx: u64, at: UnixMs, step: &StepRecord) -> Option<Standing> {
         let (now, said) = (&self.now, &self.row.standing);
         let became = |state| Standing { state, ..now.clone() };
         let over = matches!(now.state, State::Cancelled | State::Expired);
@@ -59,21 +60,21 @@ impl Followed {
             Step::Held => None,
             Step::Extended if now.state == State::Held => {
                 let later = now.expires_at.0.saturating_add(1);
-                Some(Standing { expires_at: said.expires_at.max(crate::clock::UnixMs(later)), ..now.clone() })
+                Some(Standing { expires_at: said.expires_at.max(UnixMs(later)), ..now.clone() })
             }
             Step::Cancelled if now.state == State::Held => Some(became(State::Cancelled)),
-            Step::Expired if now.state == State::Held && step.at >= now.expires_at => Some(became(State::Expired)),
-            Step::Paid if now.state == State::Held || over => Some(self.placed(State::Paid, tx, step)),
-            Step::RefundDue if over => Some(self.placed(State::RefundDue, tx, step)),
+            Step::Expired if now.state == State::Held && at >= now.expires_at => Some(became(State::Expired)),
+            Step::Paid if now.state == State::Held || over => Some(self.placed(State::Paid, tx, at)),
+            Step::RefundDue if over => Some(self.placed(State::RefundDue, tx, at)),
             Step::Refunded => self.refunded(step.refunded.as_deref()?),
             _ => None,
         }
     }
 
-    fn placed(&self, state: State, tx: u64, step: &StepRecord) -> Standing {
+    fn placed(&self, state: State, tx: u64, at: UnixMs) -> Standing {
         let payment = self.row.standing.placed.as_ref().and_then(|placed| placed.payment.clone());
         let refunded = vec![0; self.row.held.lines.len()].into();
-        let placed = Some(Arc::new(Placed { tx, at: step.at, payment, refunded }));
+        let placed = Some(Arc::new(Placed { tx, at, payment, refunded }));
         Standing { state, expires_at: self.now.expires_at, placed }
     }
 
@@ -123,6 +124,7 @@ impl Audit {
         let HoldRecord { row, message_before } = hold;
         let held = &row.held;
         let message = MessageRecord { person: held.person, n: row.n, before: message_before };
+        self.people.named(tx, held.person, &held.sub, &mut self.differences);
         self.people.message(tx, &message, &mut self.differences);
         self.made_right(held);
         let expected: Vec<_> =
@@ -149,24 +151,22 @@ impl Audit {
         self.differences.compare(place, "total", i128::from(held.total.amount), held.lines.iter().fold(0, sum));
         let millis = held.id.as_bytes()[..6].iter().fold(0, |millis, byte| millis << 8 | i64::from(*byte));
         self.differences.compare(place, "time in the id", millis, held.made_at.0);
-        for line in held.lines.iter() {
-            let owner = self.chains.owner(&line.sku);
-            if owner != Some((&line.product, &held.merchant)) {
-                let said = format!("{} of {} by {}", line.sku, line.product, held.merchant);
-                let found = owner.map_or("no such SKU".to_owned(), |(product, by)| format!("of {product} by {by}"));
-                self.differences.add(|| Difference::new(place(), "line", said, found));
-            }
-        }
     }
 
-    pub(super) fn stepped(&mut self, tx: u64, step: &StepRecord, earlier: Option<HoldRow>, entries: &[EntryRow]) {
+    pub(super) fn stepped(
+        &mut self,
+        (tx, at): (u64, UnixMs),
+        step: &StepRecord,
+        earlier: Option<HoldRow>,
+        entries: &[EntryRow],
+    ) {
         let followed = self.followed.remove(&step.hold).or(earlier.map(Followed::settled));
         let Some(mut followed) = followed.filter(|followed| followed.tx() < tx) else {
             self.differences.add(|| Difference::new(format!("transaction {tx}"), "hold", step.hold, "none before it"));
             return;
         };
         self.told(tx, step, &followed);
-        match followed.after(tx, step) {
+        match followed.after(tx, at, step) {
             Some(after) => self.move_on(tx, step, &mut followed, after, entries),
             None => {
                 let place = format!("transaction {tx}, hold {}", followed.row.held.id);

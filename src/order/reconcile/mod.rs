@@ -18,6 +18,7 @@ pub use self::report::{Difference, Report};
 use self::{chains::Chains, holds::Followed, people::People, report::Differences};
 use crate::{
     clock::UnixMs,
+    id::Sub,
     order::{
         entry::{EntryRecord, EntryType},
         hold::Step,
@@ -27,14 +28,17 @@ use crate::{
     protocol::StockCount,
 };
 
-/// One transaction as it is kept: everything that bears its number.
-#[derive(Debug)]
+/// One transaction as it is kept. It is one thing: SKUs that were opened, an adjustment, a hold, or a step of one.
+#[derive(Debug, Default)]
 pub struct Record {
     pub tx: u64,
+    pub at: UnixMs,
+    pub opened: Option<Vec<OpenedSku>>,
+    pub adjustment: Option<AdjustmentRecord>,
     pub hold: Option<HoldRecord>,
     pub step: Option<StepRecord>,
-    pub adjustment: Option<AdjustmentRecord>,
-    pub notice: Option<MessageRecord>,
+    /// The message about a step to somebody else than its buyer, and who that is.
+    pub notice: Option<(MessageRecord, Sub)>,
     pub entries: Vec<EntryRow>,
 }
 
@@ -46,7 +50,6 @@ pub struct HoldRecord {
 
 #[derive(Debug)]
 pub struct StepRecord {
-    pub at: UnixMs,
     /// The transaction that made the hold.
     pub hold: u64,
     pub step: Step,
@@ -67,7 +70,6 @@ pub struct MessageRecord {
 
 #[derive(Debug)]
 pub struct AdjustmentRecord {
-    pub at: UnixMs,
     pub count: StockCount,
 }
 
@@ -131,6 +133,10 @@ impl Audit {
         self.differences.add(|| Difference::new(format!("mark {row}"), "entry", row, "none"));
     }
 
+    pub fn stray_standing(&mut self, hold: u64) {
+        self.differences.add(|| Difference::new(format!("standing {hold}"), "hold", hold, "none"));
+    }
+
     /// Whether the hold that transaction `hold` made has to be read again before a step of it is told.
     pub fn needs(&self, hold: u64) -> bool {
         !self.followed.contains_key(&hold)
@@ -142,7 +148,10 @@ impl Audit {
         self.people.reach(record.tx, &mut self.differences);
         self.time(&record);
         self.chains.extend(&mut record.entries, &mut self.differences);
-        self.owner(&record);
+        self.notice_due(&record);
+        if let Some(opened) = &record.opened {
+            self.opened(record.tx, opened, &record.entries);
+        }
         if let Some(adjustment) = &record.adjustment {
             self.adjusted(record.tx, adjustment, &record.entries);
         }
@@ -150,9 +159,10 @@ impl Audit {
             self.made(record.tx, hold, &record.entries);
         }
         if let Some(step) = &record.step {
-            self.stepped(record.tx, step, earlier, &record.entries);
+            self.stepped((record.tx, record.at), step, earlier, &record.entries);
         }
-        if let Some(notice) = record.notice {
+        if let Some((notice, sub)) = record.notice {
+            self.people.named(record.tx, notice.person, &sub, &mut self.differences);
             self.people.message(record.tx, &notice, &mut self.differences);
         }
     }
@@ -188,34 +198,32 @@ impl Audit {
     }
 
     fn time(&mut self, record: &Record) {
-        let of_entries = record.entries.first().map(|entry| entry.entry.at);
-        let of_row = record.hold.as_ref().map(|hold| hold.row.held.made_at);
-        let of_row = of_row.or(record.step.as_ref().map(|step| step.at));
-        let of_row = of_row.or(record.adjustment.as_ref().map(|adjustment| adjustment.at));
-        let Some(at) = of_row.or(of_entries) else { return };
-        let place = || format!("transaction {}", record.tx);
+        let at = record.at;
         if at < self.now {
-            self.differences.add(|| Difference::new(place(), "time", at.0, format!("{} or later", self.now.0)));
+            let place = format!("transaction {}", record.tx);
+            self.differences.add(|| Difference::new(place, "time", at.0, format!("{} or later", self.now.0)));
         }
         self.now = self.now.max(at);
-        for entry in record.entries.iter().filter(|entry| entry.entry.at != at) {
-            let of_sku = self.chains.place(entry);
-            self.differences.add(|| Difference::new(of_sku, "time", entry.entry.at.0, at.0));
+    }
+
+    fn notice_due(&mut self, record: &Record) {
+        let due = record.step.as_ref().is_some_and(|step| step.step == Step::RefundDue);
+        if record.notice.is_some() && !due {
+            let place = format!("transaction {}", record.tx);
+            self.differences.add(|| Difference::new(place, "notice", "one", "none"));
         }
     }
 
-    /// Each transaction is one thing: a hold, a step, an adjustment, or SKUs that were opened.
-    fn owner(&mut self, record: &Record) {
-        let opens = !record.entries.is_empty() && record.entries.iter().all(|e| e.entry.kind == EntryType::Opened);
-        let things = [record.hold.is_some(), record.step.is_some(), record.adjustment.is_some(), opens];
-        let count = things.iter().filter(|is| **is).count();
-        let place = || format!("transaction {}", record.tx);
-        if count != 1 {
-            self.differences.add(|| Difference::new(place(), "things that it is", count, 1));
+    /// Each SKU is what it was opened as, and begins with its opening.
+    fn opened(&mut self, tx: u64, opened: &[OpenedSku], entries: &[EntryRow]) {
+        let same =
+            |(new, entry): (&OpenedSku, &EntryRow)| entry.sku_no == new.no && entry.entry.kind == EntryType::Opened;
+        if opened.len() != entries.len() || !opened.iter().zip(entries).all(same) {
+            let (said, due) = (entries.len(), format!("the openings of {} SKUs", opened.len()));
+            self.differences.add(|| Difference::new(format!("transaction {tx}"), "entries", said, due));
         }
-        let due = record.step.as_ref().is_some_and(|step| step.step == Step::RefundDue);
-        if record.notice.is_some() && !due {
-            self.differences.add(|| Difference::new(place(), "notice", "one", "none"));
+        for new in opened {
+            self.chains.opened(tx, new, &mut self.differences);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Difference, MessageRecord, report::Differences};
 use crate::{
-    id::{MerchantId, ProductId},
+    id::{MerchantId, ProductId, Sub},
     order::{
         hold::Held,
         store::{Checkpoint, PersonThen},
@@ -20,6 +20,9 @@ type Tab = (u64, ProductId, Option<Arc<str>>);
 
 #[derive(Debug, Default)]
 pub(super) struct People {
+    /// Everybody's name, as the first thing that she did says it; and everybody by it.
+    subs: HashMap<u64, Sub>,
+    numbers: HashMap<Sub, u64>,
     tallies: HashMap<u64, Tally>,
     /// The transaction that placed each merchant's newest order.
     sales: HashMap<MerchantId, u64>,
@@ -70,6 +73,23 @@ impl People {
             && let Some(checkpoint) = self.checkpoint.take()
         {
             self.compare(&checkpoint, differences);
+        }
+    }
+
+    /// A person as something of hers names her.
+    pub fn named(&mut self, tx: u64, person: u64, sub: &Sub, differences: &mut Differences) {
+        let known = self.subs.len() as u64;
+        let place = || format!("transaction {tx}, person {person}");
+        match self.subs.get(&person) {
+            Some(before) if before == sub => {}
+            Some(_) => differences.add(|| Difference::new(place(), "name", "another", "as before")),
+            None => {
+                differences.compare(place, "number", person, known + 1);
+                if self.numbers.insert(sub.clone(), person).is_some() {
+                    differences.add(|| Difference::new(place(), "name", "another person's", "her own"));
+                }
+                self.subs.insert(person, sub.clone());
+            }
         }
     }
 
@@ -148,9 +168,12 @@ impl People {
 
     fn compare(&self, checkpoint: &Checkpoint, differences: &mut Differences) {
         let mut left = self.tallies.clone();
-        for PersonThen { no, message_n, message_tx, order_tx } in &checkpoint.people {
+        for PersonThen { no, sub, message_n, message_tx, order_tx } in &checkpoint.people {
             let tally = left.remove(no).unwrap_or_default();
             let place = || format!("checkpoint, person {no}");
+            if self.subs.get(no) != Some(sub) {
+                differences.add(|| Difference::new(place(), "name", "another", "as she was named"));
+            }
             differences.compare(place, "messages", *message_n, tally.n);
             differences.compare(place, "newest message", *message_tx, tally.message_tx);
             differences.compare(place, "newest order", *order_tx, tally.order_tx);

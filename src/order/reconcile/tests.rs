@@ -3,14 +3,21 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use rusqlite::Connection;
+use smallvec::SmallVec;
 
 use crate::{
     clock::{Clock, UnixMs},
     id::HoldId,
     order::{
         Config, Desk, LedgerFile, StockChange,
+        entry::{Digest, EntryType},
+        hold::Step,
         request::RefundLine,
+        store::tampering::{
+            AdjustedFacts, Facts, NoticeFacts, OpenedFacts, Record, StepFacts, change, find, made, read, step,
+        },
         tests::shop::{Folder, Shop, buyer, merchant, request, terms},
+        tx::OrderBefore,
     },
     protocol::{Hold, OrderState},
 };
@@ -21,14 +28,14 @@ async fn mixed_life(folder: &Folder) {
     let shop = Shop::open_at(folder, Config { checkpoint_after: 10, ..Config::default() }, clock.clone());
     goods(&shop).await;
     for n in 0..70 {
-        let hold = made(&shop, "ann", &format!("many-{n}"), &[("red", 1)]).await;
+        let hold = held(&shop, "ann", &format!("many-{n}"), &[("red", 1)]).await;
         shop.desk.confirm(buyer("ann"), hold.id, Some(format!("pay-{n}"))).await.unwrap();
         clock.advance(Duration::from_millis(7));
     }
     first_half(&shop).await;
-    let old = made(&shop, "eve", "old", &[("red", 2), ("blue", 2)]).await;
+    let old = held(&shop, "eve", "old", &[("red", 2), ("blue", 2)]).await;
     shop.desk.confirm(buyer("eve"), old.id, None).await.unwrap();
-    let kept = made(&shop, "bob", "kept", &[("blue", 3)]).await;
+    let kept = held(&shop, "bob", "kept", &[("blue", 3)]).await;
     let mut in_show = request("dan", "in-show", &[("red", 2)]);
     in_show.show = Some("show-1".to_owned());
     let shown = shop.desk.hold(in_show).await.unwrap().value;
@@ -40,10 +47,10 @@ async fn mixed_life(folder: &Folder) {
     shop.desk.cancel(buyer("bob"), kept.id).await.unwrap();
     refund(&shop, old.id, "part", Some(("red", 1)), true).await;
     adjust(&shop, "blue", -2).await;
-    let new = made(&shop, "zoe", "new", &[("blue", 1), ("red", 1)]).await;
+    let new = held(&shop, "zoe", "new", &[("blue", 1), ("red", 1)]).await;
     shop.desk.confirm(merchant("main"), new.id, None).await.unwrap();
     refund(&shop, new.id, "whole", None, true).await;
-    made(&shop, "zoe", "open", &[("red", 4)]).await;
+    held(&shop, "zoe", "open", &[("red", 4)]).await;
     ended(shop).await;
 }
 
@@ -53,17 +60,17 @@ async fn goods(shop: &Shop) {
 }
 
 async fn first_half(shop: &Shop) {
-    let several = made(shop, "bob", "several", &[("red", 3), ("blue", 1)]).await;
+    let several = held(shop, "bob", "several", &[("red", 3), ("blue", 1)]).await;
     shop.desk.confirm(merchant("main"), several.id, None).await.unwrap();
     refund(shop, several.id, "one", Some(("red", 1)), true).await;
     refund(shop, several.id, "rest", None, false).await;
 
-    let given_up = made(shop, "bob", "given-up", &[("blue", 2)]).await;
+    let given_up = held(shop, "bob", "given-up", &[("blue", 2)]).await;
     shop.desk.cancel(buyer("bob"), given_up.id).await.unwrap();
     adjust(shop, "red", 30).await;
     adjust(shop, "red", -5).await;
 
-    let slow = made(shop, "eve", "slow", &[("blue", 4)]).await;
+    let slow = held(shop, "eve", "slow", &[("blue", 4)]).await;
     shop.desk.extend(buyer("eve"), slow.id).await.unwrap();
     shop.clock.advance(Duration::from_secs(700));
     shop.until_count("blue", [49, 0, 1]).await;
@@ -72,11 +79,11 @@ async fn first_half(shop: &Shop) {
 
     let mut in_vain = Vec::new();
     for (n, who) in ["bob", "dan", "zoe"].into_iter().enumerate() {
-        let hold = made(shop, who, &format!("tea-{n}"), &[("green", 1)]).await;
+        let hold = held(shop, who, &format!("tea-{n}"), &[("green", 1)]).await;
         shop.desk.cancel(buyer(who), hold.id).await.unwrap();
         in_vain.push(hold.id);
     }
-    made(shop, "eve", "tea", &[("green", 1)]).await;
+    held(shop, "eve", "tea", &[("green", 1)]).await;
     for order in &in_vain {
         let due = shop.desk.confirm(merchant("main"), *order, None).await.unwrap().value;
         assert_eq!(due.state, OrderState::RefundDue);
@@ -84,7 +91,7 @@ async fn first_half(shop: &Shop) {
     refund(shop, in_vain[0], "due", None, true).await;
 }
 
-async fn made(shop: &Shop, who: &str, key: &str, lines: &[(&str, u32)]) -> Hold {
+async fn held(shop: &Shop, who: &str, key: &str, lines: &[(&str, u32)]) -> Hold {
     shop.clock.advance(Duration::from_millis(3));
     shop.desk.hold(request(who, key, lines)).await.unwrap().value
 }
@@ -113,8 +120,8 @@ fn settled(folder: &Folder) -> PathBuf {
     folder.file()
 }
 
-/// One change, in words of SQL, and what a difference must say about its place. `PAID`, `TEA`, `OPEN` are transactions
-/// that made holds; their ids stand for them in what is expected.
+/// A change in words of SQL, and what a difference must say about its place. `PAID`, `TEA` and `OPEN` are transactions
+/// that made holds; their ids stand for them in what is expected. `CONFIRM` is the step that made `PAID` an order.
 const TAMPERINGS: &[(&str, &str)] = &[
     ("UPDATE sku SET available = available - 1, sold = sold + 1 WHERE sku = 'red'", "sku red: sold recorded"),
     ("UPDATE sku SET available = available - 1, held = held + 1 WHERE sku = 'red'", "sku red: held recorded"),
@@ -123,100 +130,61 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ("UPDATE sku SET head_row = head_row - 1 WHERE sku = 'blue'", "sku blue: row of the last entry"),
     ("UPDATE sku SET head_at = head_at - 1 WHERE sku = 'blue'", "sku blue: time of the last entry"),
     ("UPDATE sku SET head_hash = zeroblob(32) WHERE sku = 'green'", "sku green: hash of the last entry"),
-    ("UPDATE sku SET merchant = 'wang' WHERE sku = 'green'", "line recorded green of tea by main"),
-    ("UPDATE sku SET product = 'scarf' WHERE sku = 'green'", "line recorded green of tea by main"),
-    ("UPDATE sku SET sku = 'yellow' WHERE sku = 'green'", "sku yellow"),
+    ("UPDATE sku SET merchant = 'wang' WHERE sku = 'green'", "sku green: merchant recorded wang, recomputed main"),
+    ("UPDATE sku SET product = 'scarf' WHERE sku = 'green'", "sku green: product recorded scarf, recomputed tea"),
+    ("UPDATE sku SET sku = 'yellow' WHERE sku = 'green'", "sku yellow: name recorded yellow, recomputed green"),
+    ("UPDATE sku SET sku = 'yellow' WHERE sku = 'green'", "sku yellow, entry 1 (transaction 2): hash recorded"),
     ("UPDATE sku SET no = 9 WHERE sku = 'green'", "sku green: number recorded 9"),
-    ("DELETE FROM sku WHERE sku = 'blue'", "no such SKU"),
-    ("UPDATE entry SET quantity = quantity + 1 WHERE row = 9", "(row 9): hash recorded"),
-    ("UPDATE entry SET quantity = 1000000 WHERE row = 9", "(row 9): pieces recorded 1000000"),
-    ("UPDATE entry SET type = 'sold' WHERE row = 9", "entry 9: content recorded no such type"),
-    ("UPDATE entry SET type = 'expired' WHERE row = 9", "(row 9): hash recorded"),
-    ("UPDATE entry SET at = at + 1 WHERE row = 9", "(row 9): time recorded"),
-    ("UPDATE entry SET tx = tx + 1 WHERE row = 9", "(row 9): hash recorded"),
-    ("UPDATE entry SET holder = zeroblob(32) WHERE row = 9", "(row 9): holder recorded"),
-    ("UPDATE entry SET holder = zeroblob(3) WHERE row = 9", "entry 9: content recorded"),
-    ("UPDATE entry SET reason = 'gift' WHERE type = 'adjusted' AND quantity = 30", "hash recorded"),
-    ("UPDATE entry SET row_before = 1 WHERE row = 9", "(row 9): row before recorded 1"),
-    ("UPDATE entry SET hash = zeroblob(32) WHERE row = 9", "(row 9): hash recorded 0000"),
-    ("UPDATE entry SET sku = 1 WHERE row = 9", "sku blue, entry"),
-    ("UPDATE entry SET sku = 77 WHERE row = 9", "row 9: sku recorded 77"),
-    ("UPDATE entry SET n = n + 1 WHERE row = 9", "(row 9): number recorded"),
-    ("DELETE FROM entry WHERE row = 9", "(row 10): row recorded 10, recomputed 9"),
-    ("DELETE FROM entry WHERE row = (SELECT max(row) FROM entry)", "sku red: last entry recorded"),
-    ("UPDATE entry SET row = 9000 WHERE row = 9", "row recorded 9000"),
-    ("UPDATE hold SET state = 'cancelled' WHERE tx = PAID", "hold PAID: state recorded cancelled, recomputed paid"),
-    ("UPDATE hold SET state = 'refunded' WHERE tx = PAID", "hold PAID: state recorded refunded, recomputed paid"),
-    ("UPDATE hold SET state = 'cancelled' WHERE tx = OPEN", "sku red: pieces in open holds"),
-    ("UPDATE hold SET state = 'cancelled' WHERE tx = OPEN", "hold OPEN: state recorded cancelled, recomputed held"),
-    ("UPDATE hold SET state = 'gone' WHERE tx = PAID", "content recorded no such state"),
-    ("UPDATE hold SET state = 'paid' WHERE tx = TEA", "hold TEA: state recorded paid, recomputed refund_due"),
-    ("UPDATE hold SET state = 'paid' WHERE tx = TEA", "sku green: pieces in orders"),
-    ("UPDATE hold SET refunded = '[1]' WHERE tx = PAID", "hold PAID: pieces refunded recorded [1], recomputed [0]"),
-    ("UPDATE hold SET refunded = '[1]' WHERE tx = PAID", "person 1, product scarf: pieces against limits"),
-    ("UPDATE hold SET refunded = '[7]' WHERE tx = PAID", "content recorded the pieces refunded"),
-    ("UPDATE hold SET refunded = '[]' WHERE tx = PAID", "content recorded the pieces refunded"),
-    ("UPDATE hold SET refunded = NULL WHERE tx = PAID", "content recorded"),
-    ("UPDATE hold SET expires_at = expires_at + 5 WHERE tx = PAID", "hold PAID: end recorded"),
-    ("UPDATE hold SET order_tx = order_tx - 1 WHERE tx = PAID", "hold PAID: transaction of the order"),
-    ("UPDATE hold SET order_tx = NULL WHERE tx = PAID", "hold PAID: transaction of the order recorded 0"),
-    ("UPDATE hold SET order_at = order_at - 1 WHERE tx = PAID", "hold PAID: time of the order"),
+    ("DELETE FROM sku WHERE sku = 'blue'", "sku opened recorded blue, recomputed no such SKU"),
+    ("DELETE FROM tx WHERE no = PAID", "transaction PAID: rows recorded none"),
+    ("DELETE FROM tx WHERE no = OPEN", "sku red: last entry recorded"),
+    ("DELETE FROM tx WHERE no = CONFIRM", "transaction CONFIRM: rows recorded none"),
+    ("DELETE FROM tx WHERE no = CONFIRM", "hold PAID: state recorded paid, recomputed held"),
+    ("UPDATE tx SET no = 9000 WHERE no = PAID", "transaction 9000: content recorded a record that was changed"),
+    ("UPDATE tx SET facts = x'' WHERE no = PAID", "transaction PAID: content recorded too short"),
+    ("UPDATE tx SET facts = 'text' WHERE no = PAID", "transaction PAID: content"),
+    ("UPDATE tx SET facts = facts || x'00' WHERE no = PAID", "transaction PAID: content"),
     (
-        "UPDATE hold SET lines = replace(lines, '\"red\",\"scarf\",1', '\"red\",\"scarf\",2') WHERE tx = PAID",
-        "hold PAID: total",
+        "UPDATE tx SET facts = (SELECT facts FROM tx WHERE no = OPEN) WHERE no = PAID",
+        "transaction PAID: content recorded a record that was changed",
     ),
-    ("UPDATE hold SET lines = replace(lines, 'red', 'blue') WHERE tx = PAID", "hold PAID: entries recorded"),
-    ("UPDATE hold SET lines = replace(lines, 'red', 'pink') WHERE tx = PAID", "hold PAID: line recorded pink"),
-    ("UPDATE hold SET lines = 'x' WHERE tx = PAID", "content recorded"),
-    ("UPDATE hold SET total = total + 1 WHERE tx = PAID", "hold PAID: total recorded 10001, recomputed 10000"),
-    ("UPDATE hold SET nonce = zeroblob(16) WHERE tx = PAID", "holder recorded another, recomputed of hold PAID"),
-    ("UPDATE hold SET id = randomblob(16) WHERE tx = PAID", "time in the id recorded"),
-    ("UPDATE hold SET made_at = made_at - 1 WHERE tx = PAID", "hold PAID: time in the id"),
-    ("UPDATE hold SET person = 2 WHERE tx = PAID", "hold PAID: person recorded 1, recomputed 2"),
-    ("UPDATE hold SET merchant = 'wang' WHERE tx = PAID", "hold PAID: line recorded red of scarf by wang"),
-    ("UPDATE hold SET show = 'show-9' WHERE tx = PAID", "person 1, product scarf, show show-9: pieces against limits"),
-    ("UPDATE hold SET n = n + 1 WHERE tx = PAID", "transaction PAID, person 1: number of the message"),
-    ("UPDATE hold SET message_before = 0 WHERE tx = PAID", "transaction PAID, person 1: message before recorded 0"),
-    ("DELETE FROM hold WHERE tx = PAID", "transaction PAID: things that it is recorded 0"),
-    ("DELETE FROM hold WHERE tx = OPEN", "transaction OPEN"),
-    ("DELETE FROM person WHERE no = 3", "things that it is recorded 0"),
-    ("DELETE FROM step WHERE hold = PAID", "things that it is recorded 0"),
-    ("DELETE FROM step WHERE hold = PAID", "hold PAID: state recorded paid, recomputed held"),
-    ("DELETE FROM step WHERE step = 'extended'", "rows recorded none, recomputed some"),
-    ("UPDATE step SET step = 'cancelled' WHERE hold = PAID", "hold PAID: state recorded paid, recomputed cancelled"),
-    ("UPDATE step SET step = 'expired' WHERE hold = PAID", "hold PAID: step recorded expired, recomputed not possible"),
-    ("UPDATE step SET step = 'lost' WHERE hold = PAID", "content recorded no such step"),
-    ("UPDATE step SET hold = hold - 2 WHERE hold = PAID", "step recorded paid, recomputed not possible"),
-    ("UPDATE step SET hold = 100000 WHERE hold = PAID", "hold recorded 100000, recomputed none before it"),
-    ("UPDATE step SET at = at + 1000000 WHERE hold = PAID", "time recorded"),
-    ("UPDATE step SET person = 2 WHERE hold = PAID", "hold PAID: person recorded 2, recomputed 1"),
-    ("UPDATE step SET n = n + 1 WHERE hold = PAID", "person 1: number of the message"),
-    ("UPDATE step SET message_before = message_before - 1 WHERE hold = PAID", "person 1: message before"),
-    ("UPDATE step SET before_of_buyer = 0 WHERE hold = PAID", "hold PAID: order of the buyer before recorded 0"),
-    ("UPDATE step SET before_of_merchant = 0 WHERE hold = PAID", "hold PAID: order of the merchant before"),
-    ("UPDATE step SET before_of_all = 0 WHERE hold = PAID", "hold PAID: order before recorded 0"),
-    ("UPDATE step SET before_of_buyer = NULL WHERE hold = PAID", "hold PAID: order before recorded none"),
-    ("UPDATE step SET key = NULL WHERE step = 'refunded'", "key recorded none, recomputed one"),
     (
-        "UPDATE step SET counted = '[0]' WHERE hold = PAID",
-        "hold PAID: pieces that counted recorded [0], recomputed [1]",
+        "UPDATE standing SET state = 'cancelled' WHERE hold = PAID",
+        "hold PAID: state recorded cancelled, recomputed paid",
     ),
-    ("UPDATE step SET refunded = '[1]' WHERE hold = PAID", "hold PAID: pieces refunded recorded [1], recomputed [0]"),
-    ("UPDATE step SET refunded = '[9,9]' WHERE refunded = '[1,0]'", "step recorded refunded, recomputed not possible"),
-    ("DELETE FROM adjustment WHERE available > 0", "things that it is recorded 0"),
-    ("UPDATE adjustment SET available = available + 1", "counts after the adjustment"),
-    ("DELETE FROM notice WHERE tx = (SELECT min(tx) FROM notice)", "number of the message recorded 2, recomputed 1"),
-    ("DELETE FROM notice WHERE tx = (SELECT max(tx) FROM notice)", "checkpoint, person"),
-    ("UPDATE notice SET message_before = 1", "message before recorded 1"),
-    ("UPDATE notice SET tx = tx - 1 WHERE tx = (SELECT min(tx) FROM notice)", "notice recorded one"),
+    ("UPDATE standing SET state = 'refunded' WHERE hold = PAID", "hold PAID: state recorded refunded, recomputed paid"),
+    ("INSERT INTO standing VALUES(OPEN, 'cancelled', 0, NULL, NULL, NULL, NULL)", "sku red: pieces in open holds"),
+    (
+        "INSERT INTO standing VALUES(OPEN, 'cancelled', 0, NULL, NULL, NULL, NULL)",
+        "hold OPEN: state recorded cancelled, recomputed held",
+    ),
+    ("DELETE FROM standing WHERE hold = PAID", "hold PAID: state recorded held, recomputed paid"),
+    ("INSERT INTO standing VALUES(CONFIRM, 'held', 0, NULL, NULL, NULL, NULL)", "standing CONFIRM: hold"),
+    ("INSERT INTO standing VALUES(90000, 'held', 0, NULL, NULL, NULL, NULL)", "standing 90000: hold"),
+    ("UPDATE standing SET state = 'gone' WHERE hold = PAID", "content recorded no such state"),
+    ("UPDATE standing SET state = 'paid' WHERE hold = TEA", "hold TEA: state recorded paid, recomputed refund_due"),
+    ("UPDATE standing SET state = 'paid' WHERE hold = TEA", "sku green: pieces in orders"),
+    (
+        "UPDATE standing SET refunded = '[1]' WHERE hold = PAID",
+        "hold PAID: pieces refunded recorded [1], recomputed [0]",
+    ),
+    ("UPDATE standing SET refunded = '[1]' WHERE hold = PAID", "person 1, product scarf: pieces against limits"),
+    ("UPDATE standing SET refunded = '[7]' WHERE hold = PAID", "content recorded the refunded pieces"),
+    ("UPDATE standing SET refunded = '[]' WHERE hold = PAID", "content recorded the refunded pieces"),
+    ("UPDATE standing SET refunded = NULL WHERE hold = PAID", "content recorded"),
+    ("UPDATE standing SET expires_at = expires_at + 5 WHERE hold = PAID", "hold PAID: end recorded"),
+    ("UPDATE standing SET order_tx = order_tx - 1 WHERE hold = PAID", "hold PAID: transaction of the order"),
+    ("UPDATE standing SET order_tx = NULL WHERE hold = PAID", "hold PAID: transaction of the order recorded 0"),
+    ("UPDATE standing SET order_at = order_at - 1 WHERE hold = PAID", "hold PAID: time of the order"),
     ("DELETE FROM mark", "mark recorded none, recomputed of sku 0"),
-    ("INSERT INTO mark VALUES(9, 0)", "(row 9): mark recorded of sku 0, recomputed none"),
+    ("INSERT INTO mark VALUES(PAID << 20, 0)", "(transaction PAID): mark recorded of sku 0, recomputed none"),
     ("INSERT INTO mark VALUES(9000, 0)", "mark 9000"),
     ("UPDATE mark SET sku = 1", "mark recorded of sku 1, recomputed of sku 0"),
     ("UPDATE checkpoint_person SET n = n + 1 WHERE person = 1", "checkpoint, person 1: messages"),
     ("UPDATE checkpoint_person SET message_tx = 1 WHERE person = 1", "checkpoint, person 1: newest message recorded 1"),
     ("UPDATE checkpoint_person SET order_tx = 1 WHERE person = 1", "checkpoint, person 1: newest order recorded 1"),
-    ("DELETE FROM checkpoint_person WHERE person = 1", "checkpoint, person 1: messages recorded 0"),
+    ("UPDATE checkpoint_person SET sub = 'mallory' WHERE person = 1", "checkpoint, person 1: name recorded another"),
+    ("DELETE FROM checkpoint_person WHERE person = 1", "checkpoint: content recorded it is of"),
     (
         "UPDATE checkpoint_pieces SET pieces = pieces - 1 WHERE person = 1",
         "person 1, product scarf: pieces against limits",
@@ -230,7 +198,136 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ("UPDATE checkpoint SET tx = tx + 1", "checkpoint"),
     ("UPDATE checkpoint SET tx = 100000", "checkpoint: transaction recorded 100000"),
     ("UPDATE checkpoint SET tx = 'x'", "checkpoint: content"),
+    ("UPDATE checkpoint SET people = people + 1", "checkpoint: content recorded it is of"),
 ];
+
+type Forge = fn(&mut Record<'_>);
+
+/// The same of a record, changed by one who makes its sum right again: which, how, and what must be said. `REFUND` gives
+/// back one piece of two lines; `DUE` and `LAST DUE` tell a confirmer that a refund is due; `MORE` is an adjustment by 30.
+const FORGERIES: &[(&str, Forge, &str)] = &[
+    ("PAID", |r| r.entries[0].quantity += 1, "(transaction PAID): hash recorded"),
+    ("PAID", |r| r.entries[0].quantity = 1_000_000, "(transaction PAID): pieces recorded 1000000"),
+    ("PAID", |r| r.entries[0].kind = EntryType::Expired, "(transaction PAID): hash recorded"),
+    ("PAID", |r| r.entries[0].row_before = 1, "(transaction PAID): row before recorded 1"),
+    ("PAID", |r| r.entries[0].hash = Digest::ZERO, "(transaction PAID): hash recorded 0000"),
+    ("PAID", |r| r.entries[0].sku_no = 1, "sku blue, entry"),
+    ("PAID", |r| r.entries[0].sku_no = 77, "transaction PAID, entry"),
+    ("PAID", |r| r.entries[0].n += 1, "(transaction PAID): number recorded"),
+    ("PAID", |r| r.entries.clear(), "hold PAID: entries recorded none"),
+    ("PAID", |r| r.entries.push(r.entries[0].clone()), "hold PAID: entries recorded"),
+    ("PAID", |r| r.at = UnixMs(r.at.0 + 1), "(transaction PAID): hash recorded"),
+    ("PAID", |r| r.at = UnixMs(r.at.0 - 1), "hold PAID: time in the id"),
+    ("PAID", |r| made(r).lines[0].quantity = 2, "hold PAID: total"),
+    ("PAID", |r| made(r).lines[0].sku_no = 1, "hold PAID: entries recorded"),
+    ("PAID", |r| made(r).lines[0].sku_no = 77, "transaction PAID: content recorded a SKU that is not there"),
+    ("PAID", |r| made(r).lines[0].price += 1, "hold PAID: total recorded 10000, recomputed 10001"),
+    ("PAID", |r| made(r).lines.clear(), "transaction PAID: content recorded a hold without lines"),
+    ("PAID", |r| made(r).total += 1, "hold PAID: total recorded 10001, recomputed 10000"),
+    ("PAID", |r| made(r).nonce = [0; 16], "holder recorded another, recomputed of hold PAID"),
+    ("PAID", |r| made(r).nonce = [0; 16], "(transaction PAID): hash recorded"),
+    ("PAID", |r| made(r).id = [9; 16], "time in the id recorded"),
+    ("PAID", |r| made(r).person = 2, "hold PAID: person recorded 1, recomputed 2"),
+    ("PAID", |r| made(r).sub = "eve", "transaction PAID, person 1: name recorded another"),
+    ("PAID", |r| made(r).show = Some("show-9"), "person 1, product scarf, show show-9: pieces against limits"),
+    ("PAID", |r| made(r).n += 1, "transaction PAID, person 1: number of the message"),
+    ("PAID", |r| made(r).message_before = 0, "transaction PAID, person 1: message before recorded 0"),
+    ("PAID", |r| made(r).held_until = UnixMs(1), "hold PAID: end recorded"),
+    ("CONFIRM", |r| r.entries[0].quantity += 1, "(transaction CONFIRM): hash recorded"),
+    ("CONFIRM", |r| r.entries.clear(), "hold PAID: entries recorded none"),
+    ("CONFIRM", |r| r.at = UnixMs(r.at.0 + 1), "(transaction CONFIRM): hash recorded"),
+    ("CONFIRM", |r| r.at = UnixMs(r.at.0 + 1_000_000), "time recorded"),
+    ("CONFIRM", |r| step(r).holder = Some(Digest::ZERO), "holder recorded another, recomputed of hold PAID"),
+    ("CONFIRM", |r| step(r).holder = None, "holder recorded another, recomputed of hold PAID"),
+    ("CONFIRM", |r| step(r).step = Step::Cancelled, "hold PAID: state recorded paid, recomputed cancelled"),
+    ("CONFIRM", |r| step(r).step = Step::Expired, "hold PAID: step recorded expired, recomputed not possible"),
+    ("CONFIRM", |r| step(r).hold -= 2, "step recorded paid, recomputed not possible"),
+    ("CONFIRM", |r| step(r).hold = 100_000, "hold recorded 100000, recomputed none before it"),
+    ("CONFIRM", |r| step(r).person = 2, "hold PAID: person recorded 2, recomputed 1"),
+    ("CONFIRM", |r| step(r).n += 1, "person 1: number of the message"),
+    ("CONFIRM", |r| step(r).message_before -= 1, "person 1: message before"),
+    ("CONFIRM", |r| before(r).of_buyer = 0, "hold PAID: order of the buyer before recorded 0"),
+    ("CONFIRM", |r| before(r).of_merchant = 0, "hold PAID: order of the merchant before"),
+    ("CONFIRM", |r| before(r).of_all = 0, "hold PAID: order before recorded 0"),
+    ("CONFIRM", |r| step(r).order_before = None, "hold PAID: order before recorded none"),
+    ("CONFIRM", |r| step(r).counted[0] = 0, "hold PAID: pieces that counted recorded [0], recomputed [1]"),
+    (
+        "CONFIRM",
+        |r| step(r).refunded = Some(SmallVec::from_slice(&[1])),
+        "hold PAID: pieces refunded recorded [1], recomputed [0]",
+    ),
+    ("REFUND", |r| step(r).key = None, "key recorded none, recomputed one"),
+    (
+        "REFUND",
+        |r| step(r).refunded = Some(SmallVec::from_slice(&[9, 9])),
+        "step recorded refunded, recomputed not possible",
+    ),
+    ("REFUND", |r| r.reason = Some("gift"), "(transaction REFUND): hash recorded"),
+    ("MORE", |r| r.reason = Some("gift"), "(transaction MORE): hash recorded"),
+    ("MORE", |r| adjusted(r).count.available += 1, "counts after the adjustment"),
+    ("MORE", |r| r.entries.clear(), "transaction MORE: entries of an adjustment recorded 0"),
+    ("DUE", |r| step(r).notice = None, "number of the message recorded 2, recomputed 1"),
+    ("LAST DUE", |r| step(r).notice = None, "checkpoint, person"),
+    ("DUE", |r| notice(r).message_before = 1, "message before recorded 1"),
+    ("DUE", |r| notice(r).sub = "mallory", "name recorded another"),
+    ("DUE", |r| notice(r).person += 1, "number of the message"),
+    ("DUE", |r| step(r).step = Step::Paid, "notice recorded one"),
+    ("OPENED", |r| opened(r).merchant = "wang", "sku red: merchant recorded main, recomputed wang"),
+    ("OPENED", |r| opened(r).product = "tea", "sku red: product recorded scarf, recomputed tea"),
+    ("OPENED", |r| opened(r).sku = "pink", "sku red: name recorded red, recomputed pink"),
+    ("OPENED", |r| r.entries[0].quantity += 1, "(transaction OPENED): hash recorded"),
+    ("OPENED", |r| r.entries.truncate(1), "transaction OPENED: entries recorded 1"),
+];
+
+fn before<'r>(record: &'r mut Record<'_>) -> &'r mut OrderBefore {
+    step(record).order_before.as_mut().expect("it placed an order")
+}
+
+fn notice<'r, 'a>(record: &'r mut Record<'a>) -> &'r mut NoticeFacts<'a> {
+    step(record).notice.as_mut().expect("it has a notice")
+}
+
+fn adjusted<'r>(record: &'r mut Record<'_>) -> &'r mut AdjustedFacts {
+    let Facts::Adjusted(adjusted) = &mut record.what else { panic!("it is no adjustment") };
+    adjusted
+}
+
+fn opened<'r, 'a>(record: &'r mut Record<'a>) -> &'r mut OpenedFacts<'a> {
+    let Facts::Opened(opened) = &mut record.what else { panic!("it opened nothing") };
+    &mut opened[0]
+}
+
+/// The transactions that changes name, and the ids of the holds that they made.
+fn named(db: &Connection) -> Vec<(&'static str, u64, Option<String>)> {
+    let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap() as u64;
+    let open = find(db, |r| matches!(&r.what, Facts::Made(made) if made.sub == "zoe")).pop().unwrap();
+    let one_red = |r: &Record<'_>| matches!(&r.what, Facts::Made(m) if m.lines.len() == 1 && m.lines[0].sku_no == 0);
+    let paid = find(db, one_red)[20];
+    let steps =
+        |wanted: &dyn Fn(&StepFacts<'_>) -> bool| find(db, |r| matches!(&r.what, Facts::Step(step) if wanted(step)));
+    let due = steps(&|step| step.notice.is_some());
+    let made = [
+        ("PAID", paid),
+        ("TEA", number("SELECT hold FROM standing WHERE state = 'refund_due' LIMIT 1")),
+        ("OPEN", open),
+    ];
+    let id = |tx| read(db, tx, |r| HoldId::from_bytes(made_id(r)).to_string());
+    let others = [
+        ("CONFIRM", steps(&|step| step.hold == paid)[0]),
+        ("REFUND", steps(&|step| step.refunded.as_deref() == Some(&[1, 0]))[0]),
+        ("LAST DUE", due[due.len() - 1]),
+        ("DUE", due[0]),
+        ("MORE", find(db, |r| r.entries.iter().any(|e| e.kind == EntryType::Adjusted && e.quantity == 30))[0]),
+        ("OPENED", 1),
+    ];
+    let holds = made.into_iter().map(|(name, tx)| (name, tx, Some(id(tx))));
+    others.into_iter().map(|(name, tx)| (name, tx, None)).chain(holds).collect()
+}
+
+fn made_id(record: &Record<'_>) -> [u8; 16] {
+    let Facts::Made(made) = &record.what else { panic!("it made no hold") };
+    made.id
+}
 
 #[tokio::test]
 async fn a_mixed_life_agrees_and_any_one_change_is_found_where_it_is() {
@@ -241,40 +338,38 @@ async fn a_mixed_life_agrees_and_any_one_change_is_found_where_it_is() {
     assert!(report.agrees(), "{report}");
     assert_eq!((report.skus, report.holds), (3, 82), "{report}");
 
-    let db = Connection::open(&whole).unwrap();
-    let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
-    let named = [
-        ("PAID", number("SELECT tx FROM hold WHERE state = 'paid' AND lines LIKE '%red%' LIMIT 1 OFFSET 20")),
-        ("TEA", number("SELECT tx FROM hold WHERE state = 'refund_due' LIMIT 1")),
-        ("OPEN", number("SELECT max(tx) FROM hold WHERE state = 'held'")),
-    ];
-    let id = |tx: i64| {
-        let id = db.query_row("SELECT id FROM hold WHERE tx = ?1", [tx], |row| row.get::<_, [u8; 16]>(0)).unwrap();
-        HoldId::from_bytes(id).to_string()
+    let names = named(&Connection::open(&whole).unwrap());
+    let with_names = |words: &str| {
+        names.iter().fold(words.to_owned(), |words, (name, tx, id)| {
+            let words = match id {
+                Some(id) => words.replace(&format!("hold {name}"), &format!("hold {id}")),
+                None => words,
+            };
+            words.replace(name, &tx.to_string())
+        })
     };
     let mut missed = Vec::new();
-    for (change, place) in TAMPERINGS {
-        let (mut sql, mut expected) = ((*change).to_owned(), (*place).to_owned());
-        for (name, tx) in named {
-            sql = sql.replace(name, &tx.to_string());
-            expected = expected.replace(&format!("hold {name}"), &format!("hold {}", id(tx)));
-            expected = expected.replace(name, &tx.to_string());
-        }
-        let report = tampered(&whole, &sql);
+    let mut expect = |what: &str, place: &str, tamper: &dyn Fn(&Connection)| {
+        let (expected, report) = (with_names(place), tampered(&whole, tamper));
         if !report.differences.iter().any(|difference| difference.to_string().contains(&expected)) {
-            missed.push(format!("{sql}\n  expected {expected:?} in\n{report}"));
+            missed.push(format!("{what}\n  expected {expected:?} in\n{report}"));
         }
+    };
+    for (change, place) in TAMPERINGS {
+        let sql = with_names(change);
+        expect(&sql, place, &|db| assert!(db.execute(&sql, []).unwrap() > 0, "{sql} changes nothing"));
+    }
+    for (index, (on, forge, place)) in FORGERIES.iter().enumerate() {
+        let (_, tx, _) = names.iter().find(|(name, _, _)| name == on).unwrap();
+        expect(&format!("forgery {index} of {on}"), place, &|db| change(db, *tx, forge));
     }
     assert!(missed.is_empty(), "{}", missed.join("\n\n"));
 }
 
-fn tampered(whole: &PathBuf, sql: &str) -> super::Report {
+fn tampered(whole: &PathBuf, tamper: &dyn Fn(&Connection)) -> super::Report {
     let folder = Folder::new();
     fs::copy(whole, folder.file()).unwrap();
-    let db = Connection::open(folder.file()).unwrap();
-    let changed = db.execute(sql, []).unwrap();
-    assert!(changed > 0, "{sql} changes nothing");
-    drop(db);
+    tamper(&Connection::open(folder.file()).unwrap());
     LedgerFile::open(&folder.file()).unwrap().reconcile(1_000).unwrap()
 }
 
@@ -283,7 +378,11 @@ async fn differences_beyond_the_limit_are_counted() {
     let folder = Folder::new();
     mixed_life(&folder).await;
     let whole = settled(&folder);
-    Connection::open(&whole).unwrap().execute("UPDATE entry SET at = at + 1", []).unwrap();
+    let db = Connection::open(&whole).unwrap();
+    for tx in find(&db, |_| true) {
+        change(&db, tx, |record| record.at = UnixMs(record.at.0 + 1));
+    }
+    drop(db);
     let reconciled = |limit| LedgerFile::open(&whole).unwrap().reconcile(limit).unwrap();
     let (all, few) = (reconciled(10_000), reconciled(3));
     assert!(all.total > 100 && all.differences.len() as u64 == all.total);

@@ -9,6 +9,8 @@ mod sqlite;
 
 use std::sync::Arc;
 
+#[cfg(test)]
+pub use self::sqlite::tampering;
 pub use self::sqlite::{Copied, LedgerFile, Sqlite};
 use crate::{
     clock::UnixMs,
@@ -52,11 +54,27 @@ pub enum Failure {
 #[error("{0}")]
 pub struct Damage(pub String);
 
+const ROW_BITS: u32 = 20;
+/// A transaction has fewer entries than this.
+pub const ENTRIES_MAX: usize = 1 << ROW_BITS;
+/// Transactions are numbered below this, so that every entry has a row.
+pub const TX_MAX: u64 = 1 << (63 - ROW_BITS);
+
+/// Where an entry is kept, as one number that rises from entry to entry: its transaction, and which of the
+/// transaction's entries it is.
+pub fn row(tx: u64, index: usize) -> u64 {
+    assert!(index < ENTRIES_MAX && tx < TX_MAX, "transaction {tx} has a row for entry {index}");
+    tx << ROW_BITS | index as u64
+}
+
+/// The transaction and index of a row.
+pub fn row_parts(row: u64) -> (u64, usize) {
+    (row >> ROW_BITS, (row & ((1 << ROW_BITS) - 1)) as usize)
+}
+
 /// An entry's place in its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
-    /// Entries of all SKUs are numbered together from 1.
-    pub row: u64,
     /// The row of the entry before it in its chain; 0 is none.
     pub row_before: u64,
     pub holder: Option<Digest>,
@@ -100,7 +118,7 @@ pub const MARK_EVERY: u64 = 128;
 /// A hold as it was kept.
 #[derive(Debug)]
 pub struct HoldRow {
-    pub held: Held,
+    pub held: Arc<Held>,
     pub standing: Standing,
     /// The number of the private message that told of its making.
     pub n: u64,
@@ -119,10 +137,11 @@ pub struct Checkpoint {
     pub open: Vec<u64>,
 }
 
-/// Where a person's lists began.
+/// Who a person is, and where her lists began.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PersonThen {
     pub no: u64,
+    pub sub: Sub,
     pub message_n: u64,
     pub message_tx: u64,
     pub order_tx: u64,
@@ -138,8 +157,8 @@ pub struct PiecesThen {
     pub pieces: u32,
 }
 
-/// Takes in what a store has kept: persons first, then SKUs by number, then a checkpoint, then what came after it in
-/// the order of transactions. Without a checkpoint everything came after it.
+/// Takes in what a store has kept: SKUs by number, the persons of a checkpoint, the checkpoint, then what came after it
+/// in the order of transactions, each person before what she did. Without a checkpoint everything came after it.
 ///
 /// A file can have been changed by others, or its disk be failing: what does not fit what was taken in before is refused.
 pub trait Restore {

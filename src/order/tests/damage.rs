@@ -18,10 +18,14 @@ use crate::{
     id::HoldId,
     order::{
         Config, Desk, Party, StockChange,
+        entry::Digest,
         ledger::{Ledger, Restorer},
         request::{AdjustAsk, HoldAsk, Key, KeyId, RefundAsk, Seed},
         start::Error,
-        store::{Failure, OrdersAsk, OrdersOf, Reader, Sqlite, Store},
+        store::{
+            Failure, OrdersAsk, OrdersOf, Reader, Sqlite, Store,
+            tampering::{Facts, Record, change, change_bytes, find, made, read, step},
+        },
     },
 };
 
@@ -78,72 +82,117 @@ fn tampered(folder: &Folder, tamper: impl FnOnce(&Connection)) -> Folder {
 async fn a_changed_file_is_refused_with_the_place_of_the_damage() {
     let folder = Folder::new();
     eventful(&folder).await;
-    let open = "(SELECT min(tx) FROM hold WHERE state = 'held')";
-    let after = "(SELECT tx FROM checkpoint)";
+    let (open, after, last) = places(&Connection::open(folder.file()).unwrap());
+    let standing =
+        |state: &str| format!("INSERT OR REPLACE INTO standing VALUES({open}, '{state}', 0, NULL, NULL, NULL, NULL)");
+    let head = |sku: u64| format!("SELECT head_row >> 20 FROM sku WHERE no = {sku}");
     let cases: &[(String, &str)] = &[
-        ("DELETE FROM person WHERE no = 1".into(), "person 2"),
-        ("UPDATE person SET no = 4000000000000 WHERE no = 2".into(), "person 4000000000000"),
-        ("UPDATE person SET sub = 'ann'".into(), "person 2"),
-        ("UPDATE person SET sub = '' WHERE no = 2".into(), "person 2"),
+        ("DELETE FROM checkpoint_person WHERE person = 2".into(), "checkpoint: it is of"),
+        ("UPDATE checkpoint_person SET person = 4000000000000 WHERE person = 2".into(), "person 4000000000000"),
+        ("UPDATE checkpoint_person SET sub = 'ann'".into(), "person 2"),
+        ("UPDATE checkpoint_person SET sub = '' WHERE person = 2".into(), "person 2"),
+        ("UPDATE checkpoint_person SET sub = 'eve' WHERE person = 2".into(), "its buyer is another"),
         ("UPDATE sku SET held = held + 1, stock = stock + 1 WHERE no = 1".into(), "sku 1"),
         ("UPDATE sku SET available = available + 5 WHERE no = 0".into(), "sku 0"),
         ("UPDATE sku SET sold = -1 WHERE no = 0".into(), "sku 0"),
         ("UPDATE sku SET entry = 9007199254740993 WHERE no = 0".into(), "sku 0"),
         ("UPDATE sku SET entry = entry - 1 WHERE no = 0".into(), "sku 0"),
         ("UPDATE sku SET head_row = 1 WHERE no = 1".into(), "sku 1"),
+        ("UPDATE sku SET head_row = -1 WHERE no = 1".into(), "sku 1"),
+        ("UPDATE sku SET head_row = 9223372036854775807 WHERE no = 1".into(), "sku 1"),
         ("UPDATE sku SET no = 7 WHERE no = 1".into(), "sku 7"),
         ("UPDATE sku SET sku = 'red' WHERE no = 1".into(), "sku 1"),
         ("UPDATE sku SET merchant = 'other' WHERE no = 1".into(), "sku 1"),
-        ("DELETE FROM entry WHERE row = (SELECT max(row) FROM entry)".into(), "sku 0"),
-        ("UPDATE entry SET hash = zeroblob(32) WHERE row = (SELECT head_row FROM sku WHERE no = 1)".into(), "sku 1"),
+        (format!("DELETE FROM tx WHERE no = {last}"), "sku 0"),
+        (format!("DELETE FROM tx WHERE no = ({})", head(1)), "sku 1"),
         ("INSERT INTO mark VALUES(1, 0)".into(), "sku 0"),
         ("UPDATE checkpoint SET tx = 1000000".into(), "checkpoint of transaction 1000000"),
         ("UPDATE checkpoint SET tx = tx - 2".into(), "the checkpoint"),
         ("UPDATE checkpoint SET tx = tx + 1".into(), "the checkpoint"),
         ("UPDATE checkpoint SET tx = -1".into(), "checkpoint"),
+        ("UPDATE checkpoint SET people = people + 1".into(), "checkpoint: it is of"),
         ("DELETE FROM checkpoint_open".into(), "sku 0"),
-        ("INSERT INTO checkpoint_open VALUES(1)".into(), "hold 1 is missing"),
-        ("DELETE FROM checkpoint_person WHERE person = 1".into(), "the checkpoint"),
-        ("UPDATE checkpoint_person SET person = 7 WHERE person = 2".into(), "person 2"),
-        ("INSERT INTO checkpoint_person VALUES(3, 1, 1, 1)".into(), "person 3"),
+        ("INSERT INTO checkpoint_open VALUES(1)".into(), "transaction 1: it made no hold"),
+        ("INSERT INTO checkpoint_open VALUES(0)".into(), "transaction 0 is missing"),
+        ("UPDATE checkpoint_person SET person = 7 WHERE person = 2".into(), "person 7"),
+        ("INSERT INTO checkpoint_person VALUES(3, 'eve', 1, 1, 1)".into(), "checkpoint: it is of"),
         ("UPDATE checkpoint_pieces SET pieces = 0".into(), "limit"),
         ("UPDATE checkpoint_pieces SET pieces = -1".into(), "checkpoint_pieces 1"),
         ("UPDATE checkpoint_pieces SET person = 99".into(), "person 99"),
         ("UPDATE checkpoint_pieces SET product = 'nothing'".into(), "nothing"),
-        (format!("DELETE FROM hold WHERE tx = {open}"), "is missing"),
-        (format!("UPDATE hold SET state = 'eaten' WHERE tx = {open}"), "no such state"),
-        (format!("UPDATE hold SET state = 'paid' WHERE tx = {open}"), "hold"),
-        (format!("UPDATE hold SET state = 'cancelled' WHERE tx = {open}"), "sku 0"),
-        (format!("UPDATE hold SET lines = '[]' WHERE tx = {open}"), "hold"),
-        (format!("UPDATE hold SET lines = replace(lines, 'red', 'blue') WHERE tx = {open}"), "hold"),
-        (format!("UPDATE hold SET lines = replace(lines, 'red', 'none') WHERE tx = {open}"), "not on sale"),
-        (format!("UPDATE hold SET lines = replace(lines, ',2,', ',3,') WHERE tx = {open}"), "sku 0"),
-        (format!("UPDATE hold SET person = 77 WHERE tx = {open}"), "hold"),
-        (format!("UPDATE hold SET made_at = -5 WHERE tx > {after}"), "the last transaction"),
-        (format!("UPDATE hold SET id = (SELECT id FROM hold WHERE tx = {open}) WHERE tx > {after}"), "twice"),
-        ("UPDATE hold SET refunded = '[9, 9]' WHERE refunded IS NOT NULL".into(), "refunded pieces"),
-        ("UPDATE hold SET refunded = '[]' WHERE refunded IS NOT NULL".into(), "refunded pieces"),
-        (format!("UPDATE step SET counted = '[]' WHERE tx > {after}"), "step"),
-        (format!("UPDATE step SET counted = '[3, 3]' WHERE tx > {after}"), "step"),
-        (format!("UPDATE step SET hold = 4000 WHERE tx > {after}"), "hold 4000"),
-        (format!("UPDATE step SET step = 'eaten' WHERE tx > {after}"), "no such step"),
-        (format!("UPDATE step SET person = 4000 WHERE tx > {after}"), "person 4000"),
-        ("UPDATE adjustment SET key = x'00'".into(), "adjustment"),
+        (format!("DELETE FROM tx WHERE no = {open}"), "is missing"),
+        (standing("eaten"), "no such state"),
+        (standing("paid"), "a state that does not go"),
+        (standing("cancelled"), "sku 0"),
+        (format!("UPDATE tx SET no = 90000 WHERE no = {last}"), "a record that was changed"),
+        (format!("UPDATE tx SET no = 9007199254740000 WHERE no = {last}"), "the last transaction"),
+        (format!("UPDATE tx SET facts = x'' WHERE no = {last}"), "the last transaction"),
+        (format!("UPDATE tx SET facts = 7 WHERE no = {open}"), "transaction"),
+        (format!("UPDATE tx SET facts = zeroblob(90) WHERE no = {after} + 2"), "transaction"),
+        ("UPDATE standing SET refunded = '[9, 9]' WHERE refunded IS NOT NULL".into(), "refunded pieces"),
+        ("UPDATE standing SET refunded = '[]' WHERE refunded IS NOT NULL".into(), "refunded pieces"),
         ("UPDATE signing_key SET seed = x'00'".into(), "signing_key"),
     ];
+    let db = Connection::open(folder.file()).unwrap();
+    let steps = find(&db, |record| matches!(record.what, Facts::Step(_)));
+    let cancelled = steps.into_iter().find(|tx| *tx > after).unwrap();
+    let later = find(&db, |record| matches!(record.what, Facts::Made(_))).pop().unwrap();
+    let opens_id = read(&db, open, |record| match &record.what {
+        Facts::Made(made) => made.id,
+        _ => unreachable!("it made a hold"),
+    });
+    let head_tx = db.query_row(&head(1), [], |row| row.get::<_, i64>(0)).unwrap() as u64;
+    drop(db);
+    let forgeries: &[(u64, &Forge<'_>, &str)] = &[
+        (head_tx, &|r| r.entries.iter_mut().for_each(|entry| entry.hash = Digest::ZERO), "sku 1"),
+        (open, &|r| made(r).lines.clear(), "a hold without lines"),
+        (open, &|r| made(r).lines[0].sku_no = 1, "lines that no hold has"),
+        (open, &|r| made(r).lines[0].sku_no = 77, "a SKU that is not there"),
+        (open, &|r| made(r).lines[0].quantity = 3, "sku 0"),
+        (open, &|r| made(r).lines[0].quantity = 0, "lines that no hold has"),
+        (open, &|r| made(r).person = 77, "transaction"),
+        (open, &|r| made(r).sub = "", "transaction"),
+        (open, &|r| made(r).sub = "bobby", "its buyer is another"),
+        (open, &|r| made(r).currency = "yuan", "transaction"),
+        (open, &|r| made(r).room = Some("../hall"), "transaction"),
+        (later, &|r| made(r).id = opens_id, "twice"),
+        (later, &|r| made(r).person = 4, "one before is missing"),
+        (cancelled, &|r| step(r).counted.clear(), "counted pieces"),
+        (cancelled, &|r| step(r).counted.iter_mut().for_each(|pieces| *pieces = 3), "counted pieces"),
+        (cancelled, &|r| step(r).hold = 4_000, "a step of a later hold"),
+        (cancelled, &|r| step(r).hold = 1, "transaction 1: it made no hold"),
+        (cancelled, &|r| step(r).person = 4_000, "person 4000"),
+    ];
     let mut wrong = Vec::new();
-    for (sql, place) in cases {
-        let changed = tampered(&folder, |db| assert!(db.execute(sql, []).expect(sql) > 0, "{sql} changes something"));
+    let mut expect = |what: &str, place: &str, tamper: &dyn Fn(&Connection)| {
+        let changed = tampered(&folder, tamper);
         let (to, _events) = channel(100);
         let clock = Clock::manual(UnixMs(1_700_000_000_000));
         let opened = Desk::open(Config::default(), clock, Box::new(open_store(&changed.file())), to);
         match opened {
             Err(Error::Store(Failure::Damaged { what, .. })) if what.contains(place) => {}
-            Err(other) => wrong.push(format!("{sql}: {other}")),
-            Ok(_) => wrong.push(format!("{sql}: it was believed")),
+            Err(other) => wrong.push(format!("{what}: {other}")),
+            Ok(_) => wrong.push(format!("{what}: it was believed")),
         }
+    };
+    for (sql, place) in cases {
+        expect(sql, place, &|db| assert!(db.execute(sql, []).expect(sql) > 0, "{sql} changes something"));
+    }
+    for (index, (tx, forge, place)) in forgeries.iter().enumerate() {
+        expect(&format!("forgery {index}, {place}"), place, &|db| change(db, *tx, forge));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+type Forge<'f> = dyn Fn(&mut Record<'_>) + 'f;
+
+/// The first hold that is open, the last transaction of the checkpoint, and the last of all.
+fn places(db: &Connection) -> (u64, u64, u64) {
+    let number = |query: &str| db.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap() as u64;
+    let ended = |tx: u64| number(&format!("SELECT count(*) FROM standing WHERE hold = {tx} AND state <> 'held'")) > 0;
+    let made = find(db, |record| matches!(record.what, Facts::Made(_)));
+    let open = made.into_iter().find(|tx| !ended(*tx)).unwrap();
+    (open, number("SELECT tx FROM checkpoint"), number("SELECT max(no) FROM tx"))
 }
 
 #[tokio::test]
@@ -190,8 +239,11 @@ async fn any_value_in_any_column_is_an_error_or_works_and_nothing_falls_over() {
     assert!(refused > cases / 4 && believed > cases / 20, "{refused} refused, {believed} believed");
 }
 
-/// Puts a value that may mean anything into one place of one row.
+/// Puts a value that may mean anything into one place of one row, or of one record.
 fn change_a_value(db: &Connection, chance: &mut StdRng) -> String {
+    if chance.random_bool(0.5) {
+        return change_a_record(db, chance);
+    }
     let names = |sql: &str| -> Vec<String> {
         let mut query = db.prepare(sql).unwrap();
         query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
@@ -220,6 +272,28 @@ fn change_a_value(db: &Connection, chance: &mut StdRng) -> String {
     // What a constraint keeps out, nobody has to bear.
     drop(db.execute(&sql, [value]));
     said
+}
+
+/// Changes some bytes of a record, and makes its sum right again.
+fn change_a_record(db: &Connection, chance: &mut StdRng) -> String {
+    let (skip, mut at) = (chance.random_range(0..30), 0);
+    let tx = db
+        .query_row("SELECT no FROM tx LIMIT 1 OFFSET ?1 % (SELECT count(*) FROM tx)", [skip], |row| {
+            row.get::<_, i64>(0)
+        })
+        .unwrap();
+    change_bytes(db, tx, |bytes| {
+        at = chance.random_range(0..bytes.len().max(1));
+        match chance.random_range(0..6) {
+            _ if bytes.is_empty() => {}
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, chance.random()),
+            2 => drop(bytes.remove(at)),
+            3 => bytes[at] ^= 1 << chance.random_range(0..8),
+            _ => bytes[at] = chance.random(),
+        }
+    });
+    format!("transaction {tx}, byte {at}")
 }
 
 /// Takes the ledger up and has it do something of everything.
@@ -278,7 +352,8 @@ fn read_everything(ledger: &Ledger, reader: &mut dyn Reader) {
         drop(reader.orders(&orders(OrdersOf::Buyer, ledger.newest_order(&buyer(who)))));
     }
     drop(reader.orders(&orders(OrdersOf::All, ledger.newest_order(&Party::Admin { sub: sub("root") }))));
-    for row in 0..60 {
-        drop(reader.entries(row, 30, 0));
+    for tx in 0..60 {
+        drop(reader.entries(tx << 20, 30, 0));
+        drop(reader.entries(tx << 20 | tx, 30, 0));
     }
 }

@@ -1,27 +1,27 @@
 //! Reading a whole ledger to an [`Audit`]: all tables side by side, transaction by transaction.
 
+use std::cell::RefCell;
+
 use rusqlite::{Connection, OptionalExtension, Row, Rows, Statement};
 
 use super::{
     checkpoint, load,
     names::Names,
-    read, rows,
-    rows::{Unreadable, damaged, number, time},
+    read,
+    record::{self, Facts},
+    rows::{self, damaged, entry_row, tx_number},
     take,
 };
-use crate::order::{
-    hold::Step,
-    reconcile::{AdjustmentRecord, Audit, EntryRow, HoldRecord, MessageRecord, Record, StepRecord},
-    store::HoldRow,
-    tx::OrderBefore,
+use crate::{
+    id::Sub,
+    order::{
+        reconcile::{AdjustmentRecord, Audit, EntryRow, HoldRecord, MessageRecord, Record, StepRecord},
+        store::{HoldRow, row},
+        tx::OpenedSku,
+    },
 };
 
-const STEPS: &str = "SELECT tx, at, hold, step, person, n, message_before, before_of_buyer, before_of_merchant, \
-                     before_of_all, key, counted, refunded FROM step ORDER BY tx";
-const ADJUSTMENTS: &str = "SELECT tx, at, available, held, sold, entry FROM adjustment ORDER BY tx";
-const NOTICES: &str = "SELECT tx, person, n, message_before FROM notice ORDER BY tx";
-const ENTRIES: &str =
-    "SELECT row, sku, n, at, type, quantity, tx, holder, reason, row_before, hash FROM entry ORDER BY row";
+const STANDINGS: &str = "SELECT hold FROM standing ORDER BY hold";
 const MARKS: &str = "SELECT row, sku FROM mark ORDER BY row";
 /// Lines of the file's own check that are passed on.
 const DAMAGE_MAX: u32 = 100;
@@ -37,36 +37,37 @@ pub fn tell(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()> {
     })?;
     let mut skus = db.prepare(load::SKUS)?;
     let mut skus = Cursor::open("sku", &mut skus, load::sku, audit)?;
+    let mut names = Names::default();
     while let Some((sku, head)) = skus.take(audit)? {
+        names.learn(sku.clone());
         audit.sku(sku, head);
     }
-    match checkpoint::load(db) {
+    match checkpoint::load(db, &mut |_, _| Ok(())) {
         Ok(checkpoint) => audit.checkpoint(checkpoint.unwrap_or_default()),
         Err(error) => audit.unreadable("checkpoint", &reason(error)?),
     }
-    tell_transactions(db, audit)
+    tell_transactions(db, names, audit)
 }
 
-fn tell_transactions(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()> {
-    let (mut holds, mut steps) = (db.prepare(&rows::named_holds("true"))?, db.prepare(STEPS)?);
-    let (mut adjustments, mut notices) = (db.prepare(ADJUSTMENTS)?, db.prepare(NOTICES)?);
-    let (mut entries, mut marks) = (db.prepare(ENTRIES)?, db.prepare(MARKS)?);
+fn tell_transactions(db: &Connection, names: Names, audit: &mut Audit) -> rusqlite::Result<()> {
+    let names = RefCell::new(names);
+    let read = |row: &Row<'_>| transaction(row, &mut names.borrow_mut());
+    let mut transactions = db.prepare(&rows::records_with_standing("true"))?;
+    let (mut standings, mut marks) = (db.prepare(STANDINGS)?, db.prepare(MARKS)?);
     let mut tables = Tables {
-        holds: Cursor::open("hold", &mut holds, hold, audit)?,
-        steps: Cursor::open("step", &mut steps, step, audit)?,
-        adjustments: Cursor::open("adjustment", &mut adjustments, adjustment, audit)?,
-        notices: Cursor::open("notice", &mut notices, notice, audit)?,
-        entries: Cursor::open("entry", &mut entries, entry, audit)?,
+        transactions: Cursor::open("transaction", &mut transactions, read, audit)?,
+        standings: Cursor::open("standing", &mut standings, |row| Ok((tx_number(row, 0)?, ())), audit)?,
         marks: Cursor::open("mark", &mut marks, mark, audit)?,
     };
-    let mut earlier = db.prepare(&rows::named_holds("hold.tx = ?1"))?;
+    let mut earlier = db.prepare(&rows::records_with_standing("no = ?1"))?;
     while let Some(record) = tables.next(audit)? {
         let earlier = match record.step.as_ref().filter(|step| audit.needs(step.hold)) {
-            Some(step) => one_hold(&mut earlier, step.hold)?,
+            Some(step) => one_hold(&mut earlier, step.hold, &mut names.borrow_mut())?,
             None => None,
         };
         audit.transaction(record, earlier);
     }
+    tables.strays(u64::MAX, audit)?;
     while let Some((row, _)) = tables.marks.take(audit)? {
         audit.stray_mark(row);
     }
@@ -74,9 +75,9 @@ fn tell_transactions(db: &Connection, audit: &mut Audit) -> rusqlite::Result<()>
 }
 
 /// One that cannot be read was told as that when its turn came.
-fn one_hold(query: &mut Statement<'_>, tx: u64) -> rusqlite::Result<Option<HoldRow>> {
-    match query.query_row([tx as i64], hold).optional() {
-        Ok(found) => Ok(found.map(|(_, hold)| hold.row)),
+fn one_hold(query: &mut Statement<'_>, tx: u64, names: &mut Names) -> rusqlite::Result<Option<HoldRow>> {
+    match query.query_row([tx as i64], |row| hold(row, names)).optional() {
+        Ok(found) => Ok(found.flatten().map(|hold| hold.row)),
         Err(error) => reason(error).map(|_| None),
     }
 }
@@ -91,38 +92,31 @@ fn reason(error: rusqlite::Error) -> rusqlite::Result<String> {
 }
 
 struct Tables<'s> {
-    holds: Cursor<'s, (u64, HoldRecord)>,
-    steps: Cursor<'s, (u64, StepRecord)>,
-    adjustments: Cursor<'s, (u64, AdjustmentRecord)>,
-    notices: Cursor<'s, (u64, MessageRecord)>,
-    entries: Cursor<'s, (u64, EntryRow)>,
+    transactions: Cursor<'s, (u64, Record)>,
+    standings: Cursor<'s, (u64, ())>,
     marks: Cursor<'s, (u64, u32)>,
 }
 
 impl Tables<'_> {
-    /// All that bears the next number.
     fn next(&mut self, audit: &mut Audit) -> rusqlite::Result<Option<Record>> {
-        let numbers = [
-            self.holds.number(),
-            self.steps.number(),
-            self.adjustments.number(),
-            self.notices.number(),
-            self.entries.number(),
-        ];
-        let Some(tx) = numbers.into_iter().flatten().min() else { return Ok(None) };
-        let mut record = Record {
-            tx,
-            hold: self.holds.take_of(tx, audit)?,
-            step: self.steps.take_of(tx, audit)?,
-            adjustment: self.adjustments.take_of(tx, audit)?,
-            notice: self.notices.take_of(tx, audit)?,
-            entries: Vec::new(),
-        };
-        while let Some(mut entry) = self.entries.take_of(tx, audit)? {
+        let Some((tx, mut record)) = self.transactions.take(audit)? else { return Ok(None) };
+        self.strays(tx, audit)?;
+        if record.hold.is_some() {
+            self.standings.take_of(tx, audit)?;
+        }
+        for entry in &mut record.entries {
             entry.mark = self.mark(entry.row, audit)?;
-            record.entries.push(entry);
         }
         Ok(Some(record))
+    }
+
+    /// Standings before `tx` that are left are those of no hold.
+    fn strays(&mut self, tx: u64, audit: &mut Audit) -> rusqlite::Result<()> {
+        while let Some(stray) = self.standings.number().filter(|hold| *hold < tx) {
+            self.standings.take(audit)?;
+            audit.stray_standing(stray);
+        }
+        Ok(())
     }
 
     /// The SKU that the mark at a row names. Marks of rows before it have no entry.
@@ -135,11 +129,13 @@ impl Tables<'_> {
     }
 }
 
+type Read<'s, T> = dyn FnMut(&Row<'_>) -> rusqlite::Result<T> + 's;
+
 /// The rows of one table, one read ahead.
 struct Cursor<'s, T> {
     table: &'static str,
     rows: Rows<'s>,
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    read: Box<Read<'s, T>>,
     head: Option<T>,
 }
 
@@ -147,10 +143,10 @@ impl<'s, T> Cursor<'s, T> {
     fn open(
         table: &'static str,
         statement: &'s mut Statement<'_>,
-        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T> + 's,
         audit: &mut Audit,
     ) -> rusqlite::Result<Self> {
-        let mut cursor = Self { table, rows: statement.query([])?, read, head: None };
+        let mut cursor = Self { table, rows: statement.query([])?, read: Box::new(read), head: None };
         cursor.advance(audit)?;
         Ok(cursor)
     }
@@ -195,56 +191,68 @@ impl<T> Cursor<'_, (u64, T)> {
     }
 }
 
-fn hold(row: &Row<'_>) -> rusqlite::Result<(u64, HoldRecord)> {
-    let (held, standing) = (rows::hold(row, &mut Names::default())?, rows::recorded_standing(row)?);
-    let found = HoldRow { held, standing, n: rows::first_message(row)?, key: rows::hold_key(row)? };
-    let message_before = rows::message_before(row)?;
-    let lines = &found.held.lines;
-    if let Some(placed) = &found.standing.placed {
-        let fits = lines.iter().zip(&placed.refunded).all(|(line, refunded)| *refunded <= line.quantity);
-        if placed.refunded.len() != lines.len() || !fits {
-            return Err(damaged(0, Unreadable("the pieces refunded do not fit the lines")));
+/// A transaction with all that is known of it, and its number.
+fn transaction(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<(u64, Record)> {
+    let (tx, record) = rows::record(row)?;
+    let mut found = Record { tx, at: record.at, entries: entries(tx, &record), ..Record::default() };
+    match &record.what {
+        Facts::Opened(skus) => found.opened = Some(skus.iter().map(opened).collect::<rusqlite::Result<_>>()?),
+        Facts::Adjusted(adjusted) => found.adjustment = Some(AdjustmentRecord { count: adjusted.count }),
+        Facts::Made(_) => found.hold = hold(row, names)?,
+        Facts::Step(facts) => {
+            found.step = Some(step(facts));
+            found.notice = facts.notice.as_ref().map(notice).transpose()?;
         }
     }
-    Ok((found.held.tx, HoldRecord { row: found, message_before }))
+    Ok((tx, found))
 }
 
-fn step(row: &Row<'_>) -> rusqlite::Result<(u64, StepRecord)> {
-    let step = Step::parse(row.get_ref(3)?.as_str()?);
-    let before: Option<i64> = row.get(7)?;
-    let order_before = match before {
-        None => None,
-        Some(_) => {
-            Some(OrderBefore { of_buyer: number(row, 7)?, of_merchant: number(row, 8)?, of_all: number(row, 9)? })
-        }
+fn hold(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<Option<HoldRecord>> {
+    let (tx, record) = rows::record(row)?;
+    let Facts::Made(made) = &record.what else { return Ok(None) };
+    let held = rows::held(tx, record.at, made, names)?;
+    let standing = rows::recorded_standing(row, &held)?;
+    let row = HoldRow { held: held.into(), standing, n: made.n, key: made.key };
+    Ok(Some(HoldRecord { row, message_before: made.message_before }))
+}
+
+fn entries(tx: u64, record: &record::Record<'_>) -> Vec<EntryRow> {
+    let entry = |(index, facts): (usize, &record::EntryFacts)| EntryRow {
+        row: row(tx, index),
+        sku_no: facts.sku_no,
+        entry: read::entry_record(tx, record, facts),
+        row_before: facts.row_before,
+        mark: None,
     };
-    let step = StepRecord {
-        at: time(row, 1)?,
-        hold: number(row, 2)?,
-        step: step.ok_or_else(|| damaged(3, Unreadable("no such step of a hold")))?,
-        message: MessageRecord { person: number(row, 4)?, n: number(row, 5)?, before: number(row, 6)? },
-        order_before,
-        has_key: row.get_ref(10)?.as_blob_or_null()?.is_some(),
-        counted: rows::pieces(row, 11)?,
-        refunded: row.get_ref(12)?.as_str_or_null()?.map(|_| rows::pieces(row, 12)).transpose()?,
-    };
-    Ok((number(row, 0)?, step))
+    record.entries.iter().enumerate().map(entry).collect()
 }
 
-fn adjustment(row: &Row<'_>) -> rusqlite::Result<(u64, AdjustmentRecord)> {
-    Ok((number(row, 0)?, AdjustmentRecord { at: time(row, 1)?, count: load::counts(row, 2)? }))
+fn opened(facts: &record::OpenedFacts<'_>) -> rusqlite::Result<OpenedSku> {
+    Ok(OpenedSku {
+        no: facts.no,
+        sku: facts.sku.parse().map_err(|error| damaged(1, error))?,
+        product: facts.product.parse().map_err(|error| damaged(1, error))?,
+        merchant: facts.merchant.parse().map_err(|error| damaged(1, error))?,
+    })
 }
 
-fn notice(row: &Row<'_>) -> rusqlite::Result<(u64, MessageRecord)> {
-    Ok((number(row, 0)?, MessageRecord { person: number(row, 1)?, n: number(row, 2)?, before: number(row, 3)? }))
+fn step(facts: &record::StepFacts<'_>) -> StepRecord {
+    StepRecord {
+        hold: facts.hold,
+        step: facts.step,
+        message: MessageRecord { person: facts.person, n: facts.n, before: facts.message_before },
+        order_before: facts.order_before,
+        has_key: facts.key.is_some(),
+        counted: facts.counted.as_slice().into(),
+        refunded: facts.refunded.as_deref().map(Box::from),
+    }
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<(u64, EntryRow)> {
-    let (entry, row_before) = read::entry_at(row, 2)?;
-    let found = EntryRow { row: number(row, 0)?, sku_no: row.get(1)?, row_before, mark: None, entry };
-    Ok((found.entry.tx, found))
+fn notice(facts: &record::NoticeFacts<'_>) -> rusqlite::Result<(MessageRecord, Sub)> {
+    let message = MessageRecord { person: facts.person, n: facts.n, before: facts.message_before };
+    Ok((message, facts.sub.parse().map_err(|error| damaged(1, error))?))
 }
 
 fn mark(row: &Row<'_>) -> rusqlite::Result<(u64, u32)> {
-    Ok((number(row, 0)?, row.get(1)?))
+    Ok((entry_row(row, 0)?, row.get(1)?))
 }

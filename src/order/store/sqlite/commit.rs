@@ -1,28 +1,24 @@
 //! Writing one batch in one transaction.
 
-use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
+use rusqlite::{CachedStatement, Connection, params};
+use smallvec::SmallVec;
 
-use super::rows::{lines_text, pieces_text};
-use crate::{
-    id::Sub,
-    order::{
-        hold::Step,
-        store::{Batch, Head, MARK_EVERY, Seal},
-        tx::{Entry, HoldStep, Notice, OpenedSku, Tx, What},
-    },
+use super::{
+    record::{AdjustedFacts, EntryFacts, Facts, LineFacts, MadeFacts, NoticeFacts, OpenedFacts, Record, StepFacts},
+    rows::pieces_text,
+};
+use crate::order::{
+    hold::Step,
+    store::{Batch, Head, MARK_EVERY, Seal, row},
+    tx::{Entry, HoldStep, OpenedSku, Tx, What},
 };
 
 /// What a commit executes, each looked up once.
 struct Statements<'db> {
     insert_sku: CachedStatement<'db>,
     update_sku: CachedStatement<'db>,
-    insert_adjustment: CachedStatement<'db>,
-    insert_person: CachedStatement<'db>,
-    insert_hold: CachedStatement<'db>,
-    insert_step: CachedStatement<'db>,
-    insert_notice: CachedStatement<'db>,
-    update_hold: CachedStatement<'db>,
-    insert_entry: CachedStatement<'db>,
+    insert_tx: CachedStatement<'db>,
+    set_standing: CachedStatement<'db>,
     insert_mark: CachedStatement<'db>,
 }
 
@@ -35,38 +31,27 @@ impl<'db> Statements<'db> {
                 "UPDATE sku SET stock = ?2, available = ?3, held = ?4, sold = ?5, entry = ?6, head_row = ?7, \
                  head_at = ?8, head_hash = ?9 WHERE no = ?1",
             )?,
-            insert_adjustment: db.prepare_cached("INSERT INTO adjustment VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?,
-            insert_person: db.prepare_cached("INSERT INTO person VALUES(?1, ?2)")?,
-            insert_hold: db.prepare_cached(
-                "INSERT INTO hold VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-                 'held', ?12, NULL, NULL, NULL, NULL)",
-            )?,
-            insert_step: db.prepare_cached(
-                "INSERT INTO step VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-            )?,
-            insert_notice: db.prepare_cached("INSERT INTO notice VALUES(?1, ?2, ?3, ?4)")?,
-            update_hold: db.prepare_cached(
-                "UPDATE hold SET state = ?2, expires_at = ?3, order_tx = ?4, order_at = ?5, payment = ?6, \
-                 refunded = ?7 WHERE tx = ?1",
-            )?,
-            insert_entry: db
-                .prepare_cached("INSERT INTO entry VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?,
+            insert_tx: db.prepare_cached("INSERT INTO tx VALUES(?1, ?2)")?,
+            set_standing: db.prepare_cached("INSERT OR REPLACE INTO standing VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?,
             insert_mark: db.prepare_cached("INSERT INTO mark VALUES(?1, ?2)")?,
         })
     }
 
-    fn write(&mut self, batch: &Batch<'_>) -> rusqlite::Result<()> {
-        let mut seals = batch.seals.iter();
+    fn write(&mut self, batch: &Batch<'_>, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
+        let mut seals = batch.seals;
         for tx in batch.txs {
+            let sealed;
+            (sealed, seals) = seals.split_at(tx.entries.len());
+            if let What::Opened(skus) = &tx.what {
+                skus.iter().try_for_each(|sku| self.insert_sku(sku))?;
+            }
+            facts(tx, sealed).pack(tx.no, scratch);
+            self.insert_tx.execute(params![tx.no as i64, &scratch[..]])?;
             match &tx.what {
-                What::Opened(skus) => skus.iter().try_for_each(|sku| self.insert_sku(sku))?,
-                What::Adjusted { .. } => self.insert_adjustment(tx)?,
-                What::Hold(step) if step.step == Step::Held => self.insert_hold(tx, step)?,
-                What::Hold(step) => self.insert_step(tx, step)?,
+                What::Hold(step) if step.step != Step::Held => self.set_standing(step)?,
+                _ => {}
             }
-            for (entry, seal) in tx.entries.iter().zip(&mut seals) {
-                self.insert_entry(tx, entry, seal)?;
-            }
+            self.mark(tx)?;
         }
         batch.heads.iter().try_for_each(|head| self.update_sku(head))
     }
@@ -89,129 +74,113 @@ impl<'db> Statements<'db> {
             head.at.0,
             head.hash.0,
         ])?;
-        only_one(updated)
+        // A row that must be there is: else the file is not what was loaded.
+        if updated == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(updated)) }
     }
 
-    fn insert_adjustment(&mut self, tx: &Tx) -> rusqlite::Result<()> {
-        let (What::Adjusted { count, .. }, Some(key)) = (&tx.what, tx.key) else { return Ok(()) };
-        let inserted = self.insert_adjustment.execute(params![
-            tx.no as i64,
-            tx.at.0,
-            key.id.0,
-            key.body,
-            count.available as i64,
-            count.held as i64,
-            count.sold as i64,
-            count.entry as i64,
-        ])?;
-        only_one(inserted)
-    }
-
-    fn insert_hold(&mut self, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()> {
-        let held = &step.held;
-        if step.new_person {
-            self.insert_person(held.person, &held.sub)?;
-        }
-        let inserted = self.insert_hold.execute(params![
-            held.tx as i64,
-            held.id.as_bytes(),
-            held.person as i64,
-            held.merchant.as_str(),
-            held.room.as_ref().map(|room| room.as_str()),
-            held.show.as_deref(),
-            held.shown_as.as_deref(),
-            lines_text(&held.lines),
-            held.total.amount,
-            held.total.currency.as_str(),
-            held.made_at.0,
-            held.held_until.0,
-            held.nonce,
-            tx.key.map(|key| key.id.0),
-            tx.key.map(|key| key.body),
-            step.n as i64,
-            step.message_before as i64,
-        ])?;
-        only_one(inserted)
-    }
-
-    fn insert_person(&mut self, no: u64, sub: &Sub) -> rusqlite::Result<()> {
-        self.insert_person.execute(params![no as i64, sub.as_str()]).map(drop)
-    }
-
-    fn insert_notice(&mut self, tx: u64, notice: &Notice) -> rusqlite::Result<()> {
-        if notice.new_person {
-            self.insert_person(notice.person, &notice.sub)?;
-        }
-        let values = [tx, notice.person, notice.n, notice.message_before];
-        self.insert_notice.execute(values.map(|value| value as i64)).map(drop)
-    }
-
-    fn insert_step(&mut self, tx: &Tx, step: &HoldStep) -> rusqlite::Result<()> {
-        let refunded = step.standing.placed.as_ref().map(|placed| pieces_text(&placed.refunded));
-        self.insert_step.execute(params![
-            tx.no as i64,
-            tx.at.0,
-            step.held.tx as i64,
-            step.step.as_str(),
-            step.held.person as i64,
-            step.n as i64,
-            step.message_before as i64,
-            step.order_before.map(|before| before.of_buyer as i64),
-            step.order_before.map(|before| before.of_merchant as i64),
-            step.order_before.map(|before| before.of_all as i64),
-            tx.key.map(|key| key.id.0),
-            tx.key.map(|key| key.body),
-            pieces_text(&step.counted_before),
-            refunded,
-        ])?;
-        if let Some(notice) = &step.notice {
-            self.insert_notice(tx.no, notice)?;
-        }
-        self.update_hold(step, refunded.as_deref())
-    }
-
-    fn update_hold(&mut self, step: &HoldStep, refunded: Option<&str>) -> rusqlite::Result<()> {
+    fn set_standing(&mut self, step: &HoldStep) -> rusqlite::Result<()> {
         let placed = step.standing.placed.as_deref();
-        let updated = self.update_hold.execute(params![
+        let set = self.set_standing.execute(params![
             step.held.tx as i64,
             step.standing.state.as_str(),
             step.standing.expires_at.0,
             placed.map(|placed| placed.tx as i64),
             placed.map(|placed| placed.at.0),
             placed.and_then(|placed| placed.payment.as_deref()),
-            refunded,
-        ])?;
-        only_one(updated)
+            placed.map(|placed| pieces_text(&placed.refunded)),
+        ]);
+        set.map(drop)
     }
 
-    fn insert_entry(&mut self, tx: &Tx, entry: &Entry, seal: &Seal) -> rusqlite::Result<()> {
-        self.insert_entry.execute(params![
-            seal.row as i64,
-            entry.sku_no,
-            entry.count.entry as i64,
-            tx.at.0,
-            entry.kind.as_str(),
-            entry.quantity,
-            tx.no as i64,
-            seal.holder.as_ref().map(|holder| holder.0),
-            tx.reason(),
-            seal.row_before as i64,
-            seal.hash.0,
-        ])?;
-        if entry.count.entry.is_multiple_of(MARK_EVERY) {
-            self.insert_mark.execute(params![seal.row as i64, entry.sku_no])?;
+    fn mark(&mut self, tx: &Tx) -> rusqlite::Result<()> {
+        for (index, entry) in tx.entries.iter().enumerate() {
+            if entry.count.entry.is_multiple_of(MARK_EVERY) {
+                self.insert_mark.execute(params![row(tx.no, index) as i64, entry.sku_no])?;
+            }
         }
         Ok(())
     }
 }
 
-pub fn commit(db: &mut Connection, batch: &Batch<'_>) -> rusqlite::Result<()> {
-    let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    Statements::prepare(&change)?.write(batch)?;
-    change.commit()
+fn facts<'t>(tx: &'t Tx, seals: &[Seal]) -> Record<'t> {
+    let entry = |(entry, seal): (&Entry, &Seal)| EntryFacts {
+        sku_no: entry.sku_no,
+        kind: entry.kind,
+        quantity: entry.quantity,
+        n: entry.count.entry,
+        row_before: seal.row_before,
+        hash: seal.hash,
+    };
+    let what = match &tx.what {
+        What::Opened(skus) => Facts::Opened(skus.iter().map(opened).collect()),
+        What::Adjusted { count, .. } => {
+            let key = tx.key.expect("an adjustment has a key");
+            Facts::Adjusted(AdjustedFacts { key, count: *count })
+        }
+        What::Hold(step) if step.step == Step::Held => Facts::Made(made(tx, step)),
+        What::Hold(step) => Facts::Step(stepped(tx, step, seals)),
+    };
+    Record { at: tx.at, reason: tx.reason(), entries: tx.entries.iter().zip(seals).map(entry).collect(), what }
 }
 
-/// A row that must be there is: else the file is not what was loaded.
-fn only_one(updated: usize) -> rusqlite::Result<()> {
-    if updated == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(updated)) }
+fn opened(new: &OpenedSku) -> OpenedFacts<'_> {
+    let OpenedSku { no, sku, product, merchant } = new;
+    OpenedFacts { no: *no, sku: sku.as_str(), product: product.as_str(), merchant: merchant.as_str() }
+}
+
+fn made<'t>(tx: &'t Tx, step: &'t HoldStep) -> MadeFacts<'t> {
+    let held = &step.held;
+    let lines = held.lines.iter().zip(&tx.entries);
+    MadeFacts {
+        id: *held.id.as_bytes(),
+        person: held.person,
+        sub: held.sub.as_str(),
+        room: held.room.as_ref().map(|room| room.as_str()),
+        show: held.show.as_deref(),
+        shown_as: held.shown_as.as_deref(),
+        lines: lines
+            .map(|(line, entry)| LineFacts { sku_no: entry.sku_no, quantity: line.quantity, price: line.price.amount })
+            .collect(),
+        total: held.total.amount,
+        currency: held.total.currency.as_str(),
+        held_until: held.held_until,
+        nonce: held.nonce,
+        key: tx.key.expect("a hold has a key"),
+        n: step.n,
+        message_before: step.message_before,
+    }
+}
+
+fn stepped<'t>(tx: &Tx, step: &'t HoldStep, seals: &[Seal]) -> StepFacts<'t> {
+    let notice = step.notice.as_deref().map(|notice| NoticeFacts {
+        person: notice.person,
+        sub: notice.sub.as_str(),
+        n: notice.n,
+        message_before: notice.message_before,
+    });
+    StepFacts {
+        step: step.step,
+        hold: step.held.tx,
+        holder: seals.first().and_then(|seal| seal.holder),
+        person: step.held.person,
+        n: step.n,
+        message_before: step.message_before,
+        counted: step.counted_before.iter().copied().collect(),
+        refunded: step.standing.placed.as_ref().map(|placed| SmallVec::from_slice(&placed.refunded)),
+        order_before: step.order_before,
+        key: tx.key,
+        notice,
+    }
+}
+
+pub fn commit(db: &Connection, batch: &Batch<'_>, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
+    db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let written = Statements::prepare(db).and_then(|mut statements| statements.write(batch, scratch));
+    let done = written.and_then(|()| db.prepare_cached("COMMIT")?.execute([]));
+    if let Err(failure) = done {
+        // After a failure nothing is asked of the store again; what was begun is not to stay.
+        drop(db.execute_batch("ROLLBACK"));
+        return Err(failure);
+    }
+    Ok(())
 }

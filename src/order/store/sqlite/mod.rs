@@ -8,12 +8,17 @@ mod load;
 mod lost_flush;
 mod names;
 mod offline;
+mod pack;
 mod read;
+mod record;
 mod rows;
 mod schema;
 mod take;
 #[cfg(test)]
+pub mod tampering;
+#[cfg(test)]
 mod tests;
+mod version_2;
 mod wal;
 
 use std::{
@@ -91,6 +96,8 @@ impl Ground<'_> {
 
 pub struct Sqlite {
     db: Connection,
+    /// What a transaction is packed in.
+    scratch: Vec<u8>,
     path: PathBuf,
     mover: Mover,
     wal_pages: i64,
@@ -129,21 +136,26 @@ impl Sqlite {
         let mover = Mover::start(ground.writer(path)?).map_err(|error| io(path, error))?;
         let Ground { wal_pages, wal_rest, look_every, .. } = ground;
         let path = path.to_owned();
-        Ok(Self { db, path, mover, wal_pages, wal_rest, look_every, commits_since_look: 0, _lock: lock })
+        let scratch = Vec::new();
+        Ok(Self { db, scratch, path, mover, wal_pages, wal_rest, look_every, commits_since_look: 0, _lock: lock })
     }
 
-    /// What could not be read at the start: the file is damaged, unless SQLite says that the machine failed.
     fn unreadable(&self, error: rusqlite::Error) -> Failure {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        let what = match error {
-            rusqlite::Error::FromSqlConversionFailure(_, _, what) => what.to_string(),
-            rusqlite::Error::SqliteFailure(code, _) if !matches!(code.code, DatabaseCorrupt | NotADatabase) => {
-                return error.into();
-            }
-            other => other.to_string(),
-        };
-        Failure::Damaged { path: self.path.display().to_string(), what }
+        unreadable(&self.path, error)
     }
+}
+
+/// What could not be read at the start: the file is damaged, unless SQLite says that the machine failed.
+fn unreadable(path: &Path, error: rusqlite::Error) -> Failure {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let what = match error {
+        rusqlite::Error::FromSqlConversionFailure(_, _, what) => what.to_string(),
+        rusqlite::Error::SqliteFailure(code, _) if !matches!(code.code, DatabaseCorrupt | NotADatabase) => {
+            return error.into();
+        }
+        other => other.to_string(),
+    };
+    Failure::Damaged { path: path.display().to_string(), what }
 }
 
 fn compiled_for_fdatasync() -> bool {
@@ -191,7 +203,7 @@ impl Store for Sqlite {
     }
 
     fn commit(&mut self, batch: &Batch<'_>) -> Result<(), Failure> {
-        Ok(commit::commit(&mut self.db, batch)?)
+        Ok(commit::commit(&self.db, batch, &mut self.scratch)?)
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {

@@ -3,31 +3,65 @@
 use std::{fmt::Debug, str::FromStr, sync::Arc};
 
 use hashbrown::HashMap;
-use rusqlite::Row;
+use smallvec::SmallVec;
 
 use super::rows::{Unreadable, damaged};
-use crate::id::{MerchantId, ProductId, RoomId, SkuId, Sub};
+use crate::{
+    id::{Currency, RoomId, Sub},
+    order::tx::OpenedSku,
+    protocol::HoldLine,
+};
 
 #[derive(Debug, Default)]
 pub struct Names {
-    pub skus: Shared<SkuId>,
-    pub products: Shared<ProductId>,
-    pub merchants: Shared<MerchantId>,
+    skus: HashMap<u32, OpenedSku>,
     pub rooms: Shared<RoomId>,
-    pub shows: Shared<Arc<str>>,
-    /// Every person, by number from 1. Empty when a row names its person itself.
-    pub subs: Vec<Sub>,
+    pub texts: Shared<Arc<str>>,
+    pub currencies: Shared<Currency>,
+    /// Persons by number from 1, as far as they are known.
+    subs: Vec<Sub>,
+    /// The lines of the last hold: in a rush most have the same, and share them.
+    lines: Option<Arc<[HoldLine]>>,
 }
 
 impl Names {
-    /// The person of a row: by her number, or by her name where the row has it.
-    pub fn sub(&self, row: &Row<'_>, number: usize, name: usize) -> rusqlite::Result<Sub> {
-        if self.subs.is_empty() {
-            return super::rows::parsed(row, name);
+    pub fn learn(&mut self, sku: OpenedSku) {
+        self.skus.insert(sku.no, sku);
+    }
+
+    pub fn knows(&self, sku_no: u32) -> bool {
+        self.skus.contains_key(&sku_no)
+    }
+
+    pub fn sku(&self, no: u32) -> rusqlite::Result<&OpenedSku> {
+        self.skus.get(&no).ok_or_else(|| damaged(0, Unreadable("a SKU that is not there")))
+    }
+
+    /// Lines as they are shared.
+    pub fn lines(&mut self, lines: SmallVec<[HoldLine; 1]>) -> Arc<[HoldLine]> {
+        match &self.lines {
+            Some(before) if **before == *lines => before.clone(),
+            _ => self.lines.insert(lines.into_iter().collect()).clone(),
         }
-        let at = usize::try_from(super::rows::number(row, number)?).ok().and_then(|no| no.checked_sub(1));
-        let sub = at.and_then(|at| self.subs.get(at)).cloned();
-        sub.ok_or_else(|| damaged(number, Unreadable("its buyer is missing")))
+    }
+
+    /// The person who is next by her number.
+    pub fn meet(&mut self, sub: Sub) {
+        self.subs.push(sub);
+    }
+
+    /// Whether a person is known by her number.
+    pub fn has_met(&self, person: u64) -> bool {
+        person <= self.subs.len() as u64
+    }
+
+    /// The name of a person in a row of hers: the one that is shared, when she is known by it.
+    pub fn sub(&self, person: u64, text: &str) -> rusqlite::Result<Sub> {
+        let at = usize::try_from(person).ok().and_then(|no| no.checked_sub(1));
+        match at.and_then(|at| self.subs.get(at)) {
+            Some(known) if known.as_str() == text => Ok(known.clone()),
+            _ => text.parse().map_err(|error| damaged(0, error)),
+        }
     }
 }
 
@@ -57,23 +91,14 @@ impl<T> Shared<T>
 where
     T: Clone + FromStr<Err: std::error::Error + Send + Sync + 'static> + Debug,
 {
-    pub fn parsed(&mut self, text: &str, column: usize) -> rusqlite::Result<T> {
-        self.get_or(text, || text.parse().map_err(|error| damaged(column, error)))
-    }
-
-    pub fn of(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-        self.parsed(row.get_ref(column)?.as_str()?, column)
-    }
-
-    /// As [`Shared::of`], of a column that may be empty.
-    pub fn of_if(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
-        row.get_ref(column)?.as_str_or_null()?.map(|text| self.parsed(text, column)).transpose()
+    pub fn parsed(&mut self, text: &str) -> rusqlite::Result<T> {
+        self.get_or(text, || text.parse().map_err(|error| damaged(0, error)))
     }
 }
 
 impl Shared<Arc<str>> {
-    pub fn text_if(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Arc<str>>> {
-        let text = row.get_ref(column)?.as_str_or_null()?;
-        text.map(|text| self.get_or(text, || Ok(Arc::from(text)))).transpose()
+    pub fn text(&mut self, text: &str) -> Arc<str> {
+        let shared: Result<_, std::convert::Infallible> = self.get_or(text, || Ok(Arc::from(text)));
+        shared.unwrap_or_else(|never| match never {})
     }
 }

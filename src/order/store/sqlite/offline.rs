@@ -8,11 +8,11 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{audit, io, load, read, rows, schema, sync_folder};
+use super::{audit, io, load, names::Names, read, record::Facts, rows, schema, sync_folder};
 use crate::{
     clock::UnixMs,
     order::{
-        hold::View,
+        hold::{Step, View},
         reconcile::{Audit, Report},
         store::Failure,
     },
@@ -61,16 +61,17 @@ impl LedgerFile {
     /// Tells every order placed after `after`, the oldest first, as it stands now.
     pub fn orders(&self, after: UnixMs, mut tell: impl FnMut(&View) -> std::io::Result<()>) -> Result<(), Failure> {
         let snapshot = self.db.unchecked_transaction()?;
-        let first = load::first_after(&snapshot, "step", "at", after)?;
-        // In this order of tables it is the order of the steps, read as they lie.
-        let mut query = snapshot.prepare(&format!(
-            "SELECT {} FROM step CROSS JOIN hold ON hold.tx = step.hold CROSS JOIN person ON person.no = hold.person \
-             WHERE step.tx >= ?1 AND step.step IN ('paid', 'refund_due') ORDER BY step.tx",
-            rows::hold_columns("person.sub")
-        ))?;
-        let mut orders = query.query([first as i64])?;
-        while let Some(row) = orders.next()? {
-            tell(&read::view(row)?).map_err(|error| Failure::Io { path: "the list of orders".to_owned(), error })?;
+        let first = load::first_after(&snapshot, after)?;
+        let mut steps = snapshot.prepare(&rows::records("no >= ?1"))?;
+        let mut one = snapshot.prepare(&rows::records_with_standing("no = ?1"))?;
+        let (mut names, mut steps) = (Names::default(), steps.query([first as i64])?);
+        while let Some(row) = steps.next()? {
+            let (_, record) = rows::record(row)?;
+            let Facts::Step(step) = &record.what else { continue };
+            if matches!(step.step, Step::Paid | Step::RefundDue) {
+                let view = one.query_row([step.hold as i64], |row| read::view(&snapshot, row, &mut names))?;
+                tell(&view).map_err(|error| Failure::Io { path: "the list of orders".to_owned(), error })?;
+            }
         }
         Ok(())
     }

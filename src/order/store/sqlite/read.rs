@@ -2,25 +2,29 @@
 
 use std::{path::Path, sync::Arc};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::{
+    load,
     names::Names,
-    rows::{self, Unreadable, bytes, damaged, number, time},
+    record::{EntryFacts, Facts, Record, StepFacts},
+    rows::{self, Unreadable, damaged},
 };
 use crate::{
     clock::UnixMs,
     id::{HoldId, Sub},
     order::{
-        entry::{Digest, EntryRecord},
+        entry::{Digest, EntryRecord, holder},
         hold::{Placed, Standing, State, Step, View},
-        store::{Failure, OrdersAsk, OrdersFound, OrdersOf, Reader},
+        store::{Failure, OrdersAsk, OrdersFound, OrdersOf, Reader, row_parts},
+        tx::OrderBefore,
     },
     protocol::Private,
 };
 
 pub struct SqliteReader {
     db: Connection,
+    names: Names,
 }
 
 impl SqliteReader {
@@ -28,38 +32,54 @@ impl SqliteReader {
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         db.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON")?;
         db.set_prepared_statement_cache_capacity(32);
-        Ok(Self { db })
+        Ok(Self { db, names: Names::default() })
     }
 
-    /// The hold made by transaction `tx`, with what else its row says.
-    fn hold_row<T>(&self, tx: u64, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
-        let mut query = self.db.prepare_cached(&rows::named_holds("hold.tx = ?1"))?;
+    /// Transaction `tx`, as `read` takes it.
+    fn record<T>(&self, tx: u64, read: impl FnOnce(Record<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+        let mut query = self.db.prepare_cached(&rows::records("no = ?1"))?;
+        query.query_row([tx as i64], |row| read(rows::record(row)?.1)).optional()
+    }
+
+    /// The hold that transaction `tx` made, as it stands.
+    fn view(&mut self, tx: u64) -> rusqlite::Result<Option<View>> {
+        let Self { db, names } = self;
+        let mut query = db.prepare_cached(&rows::records_with_standing("no = ?1"))?;
+        query.query_row([tx as i64], |row| view(db, row, names)).optional()
+    }
+
+    /// The first transaction numbered `tx` or above with its time, and its hold when it made one.
+    fn first_from(&self, tx: u64) -> rusqlite::Result<Option<(u64, UnixMs, Option<HoldId>)>> {
+        let mut query = self.db.prepare_cached(&format!("{} LIMIT 1", rows::records("no >= ?1")))?;
+        let read = |row: &Row<'_>| {
+            let (no, record) = rows::record(row)?;
+            let made = match &record.what {
+                Facts::Made(made) => Some(HoldId::from_bytes(made.id)),
+                _ => None,
+            };
+            Ok((no, record.at, made))
+        };
         query.query_row([tx as i64], read).optional()
-    }
-
-    /// The first hold of a transaction numbered `tx` or above: its number and id.
-    fn hold_from(&self, tx: u64) -> rusqlite::Result<Option<(u64, HoldId)>> {
-        let mut query = self.db.prepare_cached("SELECT tx, id FROM hold WHERE tx >= ?1 ORDER BY tx LIMIT 1")?;
-        query.query_row([tx as i64], |row| Ok((number(row, 0)?, HoldId::from_bytes(bytes(row, 1)?)))).optional()
     }
 
     /// Finds a hold by its id without an index: ids begin with the time, and transactions are in its order.
     fn find(&self, id: HoldId) -> rusqlite::Result<Option<u64>> {
-        let time = |id: &HoldId| -> [u8; 6] { id.as_bytes()[..6].try_into().expect("an id has 16 bytes") };
-        let newest = "SELECT coalesce(max(tx), 0) FROM hold";
-        let (mut low, mut high) = (0, self.db.prepare_cached(newest)?.query_row([], |row| number(row, 0))? + 1);
+        let time = id.as_bytes()[..6].iter().fold(0, |time, byte| time << 8 | i64::from(*byte));
+        let newest = "SELECT coalesce(max(no), 0) FROM tx";
+        let (mut low, mut high) =
+            (0, self.db.prepare_cached(newest)?.query_row([], |row| rows::tx_number(row, 0))? + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.hold_from(middle)? {
-                Some((tx, found)) if time(&found) < time(&id) => low = tx + 1,
+            match self.first_from(middle)? {
+                Some((tx, at, _)) if at.0 < time => low = tx + 1,
                 _ => high = middle,
             }
         }
-        while let Some((tx, found)) = self.hold_from(low)? {
-            if found == id {
+        while let Some((tx, at, made)) = self.first_from(low)? {
+            if made == Some(id) {
                 return Ok(Some(tx));
             }
-            if time(&found) != time(&id) {
+            if at.0 != time {
                 break;
             }
             low = tx + 1;
@@ -67,70 +87,90 @@ impl SqliteReader {
         Ok(None)
     }
 
-    fn step(&self, tx: u64) -> rusqlite::Result<Option<StepRow>> {
-        let mut query = self.db.prepare_cached(
-            "SELECT at, hold, step, n, message_before, before_of_buyer, before_of_merchant, before_of_all, refunded \
-             FROM step WHERE tx = ?1",
-        )?;
-        query.query_row([tx as i64], StepRow::read).optional()
-    }
-
-    /// The number of the notice of transaction `tx`, and the transaction of the message before it.
-    fn notice(&self, tx: u64) -> rusqlite::Result<Option<(u64, u64)>> {
-        let mut query = self.db.prepare_cached("SELECT n, message_before FROM notice WHERE tx = ?1")?;
-        query.query_row([tx as i64], |row| Ok((number(row, 0)?, number(row, 1)?))).optional()
+    fn step(&self, tx: u64) -> rusqlite::Result<Option<StepTaken>> {
+        let read = |record: Record<'_>| {
+            Ok(match record.what {
+                Facts::Step(step) => Some(StepTaken::new(record.at, &step)),
+                _ => None,
+            })
+        };
+        Ok(self.record(tx, read)?.flatten())
     }
 
     /// The message to `sub` about transaction `tx`, and the transaction of the one before it.
-    fn message(&self, tx: u64, sub: &Sub) -> rusqlite::Result<Option<(Private, u64)>> {
-        let made = self.hold_row(tx, |row| {
-            let held = Arc::new(rows::hold(row, &mut Names::default())?);
+    fn message(&mut self, tx: u64, sub: &Sub) -> rusqlite::Result<Option<(Private, u64)>> {
+        if let Some((n, before)) = self.record(tx, |record| Ok(first_message(&record)))?.flatten() {
+            let Some(View { held, .. }) = self.view(tx)? else { return Ok(None) };
             let (at, standing) = (held.made_at, Standing::new(&held));
             let body = Step::Held.told(&View { held, standing });
-            Ok((Private { n: rows::first_message(row)?, at, body }, rows::message_before(row)?))
-        })?;
-        if made.is_some() {
-            return Ok(made);
+            return Ok(Some((Private { n, at, body }, before)));
         }
         let Some(step) = self.step(tx)? else { return Ok(None) };
-        let Some(view) = self.hold_row(step.hold, view)? else { return Ok(None) };
+        let Some(view) = self.view(step.hold)? else { return Ok(None) };
         let then = step.then(view);
         if then.held.sub == *sub {
             let body = step.step.told(&then);
             return Ok(Some((Private { n: step.n, at: step.at, body }, step.message_before)));
         }
-        let notice = self.notice(tx)?;
-        Ok(notice.map(|(n, before)| (Private { n, at: step.at, body: then.told_confirmer() }, before)))
+        Ok(step.notice.map(|(n, before)| (Private { n, at: step.at, body: then.told_confirmer() }, before)))
+    }
+
+    /// The entry in `row`, as yet without the hash before it, and the row before it.
+    fn entry(&self, row: u64) -> rusqlite::Result<(EntryRecord, u64)> {
+        let (tx, index) = row_parts(row);
+        let found = self.record(tx, |record| {
+            let facts = record.entries.get(index).ok_or_else(|| damaged(0, Unreadable("an entry is missing")))?;
+            Ok((entry_record(tx, &record, facts), facts.row_before))
+        })?;
+        found.ok_or(rusqlite::Error::QueryReturnedNoRows)
     }
 }
 
-pub fn view(row: &Row<'_>) -> rusqlite::Result<View> {
-    let held = rows::hold(row, &mut Names::default())?;
-    Ok(View { standing: rows::standing(row, &held)?, held: Arc::new(held) })
+/// The number of the message about a hold's making, and the transaction of the one before it.
+fn first_message(record: &Record<'_>) -> Option<(u64, u64)> {
+    match &record.what {
+        Facts::Made(made) => Some((made.n, made.message_before)),
+        _ => None,
+    }
 }
 
-struct StepRow {
+/// The hold that a row of [`rows::records_with_standing`] made. SKUs that are not known yet are looked up.
+pub fn view(db: &Connection, row: &Row<'_>, names: &mut Names) -> rusqlite::Result<View> {
+    let (_, record) = rows::record(row)?;
+    if let Facts::Made(made) = &record.what {
+        for line in &made.lines {
+            if names.knows(line.sku_no) {
+                continue;
+            }
+            let mut query = db.prepare_cached(load::SKU)?;
+            if let Some((sku, _)) = query.query_row([line.sku_no], load::sku).optional()? {
+                names.learn(sku);
+            }
+        }
+    }
+    let (found, _) = rows::made_hold(row, names)?;
+    Ok(View { held: found.held, standing: found.standing })
+}
+
+/// What a step says.
+struct StepTaken {
     at: UnixMs,
     hold: u64,
     step: Step,
     n: u64,
     message_before: u64,
-    orders_before: [Option<i64>; 3],
+    order_before: Option<OrderBefore>,
     refunded: Option<Box<[u32]>>,
+    /// The number of the notice, and the transaction of the message before it.
+    notice: Option<(u64, u64)>,
 }
 
-impl StepRow {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let step = Step::parse(row.get_ref(2)?.as_str()?);
-        Ok(Self {
-            at: time(row, 0)?,
-            hold: number(row, 1)?,
-            step: step.ok_or_else(|| damaged(2, Unreadable("no such step of a hold")))?,
-            n: number(row, 3)?,
-            message_before: number(row, 4)?,
-            orders_before: [row.get(5)?, row.get(6)?, row.get(7)?],
-            refunded: row.get_ref(8)?.as_str_or_null()?.map(|_| rows::pieces(row, 8)).transpose()?,
-        })
+impl StepTaken {
+    fn new(at: UnixMs, facts: &StepFacts<'_>) -> Self {
+        let StepFacts { step, hold, n, message_before, order_before, .. } = *facts;
+        let refunded = facts.refunded.as_deref().map(Box::from);
+        let notice = facts.notice.as_ref().map(|notice| (notice.n, notice.message_before));
+        Self { at, hold, step, n, message_before, order_before, refunded, notice }
     }
 
     /// The hold as it stood right after this step.
@@ -156,13 +196,11 @@ impl StepRow {
     }
 
     fn order_before(&self, of: OrdersOf) -> u64 {
-        let [of_buyer, of_merchant, of_all] = self.orders_before;
-        let before = match of {
-            OrdersOf::Buyer => of_buyer,
-            OrdersOf::Merchant => of_merchant,
-            OrdersOf::All => of_all,
-        };
-        before.map_or(0, |tx| tx as u64)
+        self.order_before.map_or(0, |before| match of {
+            OrdersOf::Buyer => before.of_buyer,
+            OrdersOf::Merchant => before.of_merchant,
+            OrdersOf::All => before.of_all,
+        })
     }
 }
 
@@ -170,7 +208,7 @@ impl Reader for SqliteReader {
     fn hold(&mut self, id: HoldId) -> Result<Option<View>, Failure> {
         match self.find(id)? {
             None => Ok(None),
-            Some(tx) => Ok(self.hold_row(tx, view)?),
+            Some(tx) => Ok(self.view(tx)?),
         }
     }
 
@@ -186,7 +224,7 @@ impl Reader for SqliteReader {
                 break;
             }
             let Some(step) = self.step(tx)? else { break };
-            let Some(view) = self.hold_row(step.hold, view)? else { break };
+            let Some(view) = self.view(step.hold)? else { break };
             tx = step.order_before(ask.of);
             found.next = (tx != 0).then_some(view.held.id);
             if ask.state.is_none_or(|state| state == view.standing.state) {
@@ -220,11 +258,8 @@ impl Reader for SqliteReader {
 
     fn entries(&mut self, row: u64, last: u64, after: u64) -> Result<Vec<EntryRecord>, Failure> {
         let (mut row, mut n, mut entries) = (row, last, Vec::<EntryRecord>::new());
-        let mut query = self.db.prepare_cached(
-            "SELECT n, at, type, quantity, tx, holder, reason, row_before, hash FROM entry WHERE row = ?1",
-        )?;
         while row != 0 {
-            let (entry, before) = query.query_row(params![row as i64], entry)?;
+            let (entry, before) = self.entry(row)?;
             if let Some(next) = entries.last_mut() {
                 next.prev = entry.hash;
             }
@@ -239,24 +274,14 @@ impl Reader for SqliteReader {
     }
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<(EntryRecord, u64)> {
-    entry_at(row, 0)
-}
-
-/// An entry whose columns begin at `first`, as yet without the hash before it, and the row before it.
-pub fn entry_at(row: &Row<'_>, first: usize) -> rusqlite::Result<(EntryRecord, u64)> {
-    let kind = row.get_ref(first + 2)?.as_str()?.parse();
-    let holder = row.get_ref(first + 5)?.as_blob_or_null()?.map(|_| bytes(row, first + 5)).transpose()?;
-    let entry = EntryRecord {
-        n: number(row, first)?,
-        at: time(row, first + 1)?,
-        kind: kind.map_err(|()| damaged(first + 2, Unreadable("no such type of entry")))?,
-        quantity: row.get(first + 3)?,
-        tx: number(row, first + 4)?,
-        holder: holder.map(Digest),
-        reason: row.get(first + 6)?,
-        prev: Digest::ZERO,
-        hash: Digest(bytes(row, first + 8)?),
+/// An entry as it is exported, as yet without the hash before it.
+pub fn entry_record(tx: u64, record: &Record<'_>, facts: &EntryFacts) -> EntryRecord {
+    let EntryFacts { kind, quantity, n, hash, .. } = *facts;
+    let holder = match &record.what {
+        Facts::Made(made) => Some(holder(&HoldId::from_bytes(made.id), &made.nonce)),
+        Facts::Step(step) => step.holder,
+        Facts::Opened(_) | Facts::Adjusted(_) => None,
     };
-    Ok((entry, number(row, first + 7)?))
+    let reason = record.reason.map(str::to_owned);
+    EntryRecord { n, at: record.at, kind, quantity, tx, holder, reason, prev: Digest::ZERO, hash }
 }

@@ -1,37 +1,23 @@
 //! Values between rows and memory.
 
-use std::{borrow::Cow, fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use rusqlite::{Row, types::Type};
-use serde::Deserialize;
 use smallvec::SmallVec;
 
-use super::names::Names;
+use super::{
+    names::Names,
+    record::{Facts, MadeFacts, Record},
+};
 use crate::{
     clock::UnixMs,
-    id::{Currency, HoldId, Money, SEQ_MAX},
+    id::{HoldId, Money, SEQ_MAX},
     order::{
         hold::{Held, Placed, Standing, State},
-        request::{Key, KeyId},
+        store::{HoldRow, TX_MAX},
     },
     protocol::HoldLine,
 };
-
-/// One line of a hold: SKU, product, quantity, price in the hold's currency.
-#[derive(Deserialize)]
-struct LineRow<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, u32, i64);
-
-/// As JSON by hand: ids have no character that JSON would escape.
-pub fn lines_text(lines: &[HoldLine]) -> String {
-    let mut text = String::with_capacity(64 * lines.len());
-    for line in lines {
-        let HoldLine { sku, product, quantity, price } = line;
-        text.push_str(if text.is_empty() { "[" } else { "," });
-        write!(text, "[\"{sku}\",\"{product}\",{quantity},{}]", price.amount).expect("a String takes every write");
-    }
-    text.push(']');
-    text
-}
 
 /// Pieces of each line.
 pub fn pieces_text(pieces: &[u32]) -> String {
@@ -43,7 +29,7 @@ pub fn damaged(column: usize, what: impl std::error::Error + Send + Sync + 'stat
     rusqlite::Error::FromSqlConversionFailure(column, Type::Null, Box::new(what))
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub &'static str);
 
@@ -66,9 +52,23 @@ pub fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[
 
 /// A number that can be counted on from.
 pub fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    below(SEQ_MAX, row, column)
+}
+
+/// The number of a transaction after which there is room for as many more.
+pub fn tx_number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    below(TX_MAX / 2, row, column)
+}
+
+/// Where an entry is.
+pub fn entry_row(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    below(1 << 63, row, column)
+}
+
+fn below(bound: u64, row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
     let number = u64::try_from(number).map_err(|error| damaged(column, error))?;
-    if number < SEQ_MAX { Ok(number) } else { Err(damaged(column, Unreadable("a number that is too large"))) }
+    if number < bound { Ok(number) } else { Err(damaged(column, Unreadable("a number that is too large"))) }
 }
 
 pub fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixMs> {
@@ -79,115 +79,111 @@ pub fn pieces(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<[u32]>> {
     serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| damaged(column, error))
 }
 
-const HOLD_COLUMNS: &str = "hold.merchant, hold.room, hold.show, hold.shown_as, hold.lines, hold.total, hold.currency, \
-     hold.made_at, hold.held_until, hold.nonce, hold.state, hold.expires_at, hold.order_tx, hold.order_at, \
-     hold.payment, hold.refunded, hold.n, hold.key, hold.key_body, hold.message_before";
-
-/// What [`hold`] and [`standing`] read, with the person's name as it is found, or NULL for a reader who knows her number.
-pub fn hold_columns(person: &str) -> String {
-    format!("hold.tx, hold.id, hold.person, {person}, {HOLD_COLUMNS}")
+/// Transactions as [`record`] reads them.
+pub fn records(condition: &str) -> String {
+    format!("SELECT no, facts FROM tx WHERE {condition} ORDER BY no")
 }
 
-/// Holds with the names of their persons.
-pub fn named_holds(condition: &str) -> String {
-    let columns = hold_columns("person.sub");
-    format!("SELECT {columns} FROM hold LEFT JOIN person ON person.no = hold.person WHERE {condition} ORDER BY hold.tx")
+/// Transactions as [`record`] reads them, with how their holds stand as [`recorded_standing`] does.
+pub fn records_with_standing(condition: &str) -> String {
+    format!(
+        "SELECT no, facts, state, expires_at, order_tx, order_at, payment, refunded \
+         FROM tx LEFT JOIN standing ON standing.hold = tx.no WHERE {condition} ORDER BY no"
+    )
 }
 
-/// Holds for a reader who knows every person by number.
-pub fn numbered_holds(condition: &str) -> String {
-    format!("SELECT {} FROM hold WHERE {condition} ORDER BY hold.tx", hold_columns("NULL"))
+/// A transaction and its number.
+pub fn record<'r>(row: &'r Row<'_>) -> rusqlite::Result<(u64, Record<'r>)> {
+    let no = tx_number(row, 0)?;
+    let record = Record::unpack(no, row.get_ref(1)?.as_blob()?).map_err(|error| damaged(1, error))?;
+    Ok((no, record))
 }
 
-const STATE: usize = 14;
-const N: usize = 20;
+/// The hold that a row of [`records_with_standing`] made, and the transaction of the message to its buyer before.
+pub fn made_hold(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<(HoldRow, u64)> {
+    let (no, record) = record(row)?;
+    let Facts::Made(made) = &record.what else {
+        return Err(damaged(0, Unreadable("it made no hold")));
+    };
+    let held = held(no, record.at, made, names)?;
+    let standing = standing(row, &held)?;
+    let found = HoldRow { held: Arc::new(held), standing, n: made.n, key: made.key };
+    Ok((found, made.message_before))
+}
 
-pub fn hold(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<Held> {
-    let currency: Currency = parsed(row, 10)?;
+pub fn held(tx: u64, made_at: UnixMs, made: &MadeFacts<'_>, names: &mut Names) -> rusqlite::Result<Held> {
+    let currency = names.currencies.parsed(made.currency)?;
+    let line = |line: &super::record::LineFacts| {
+        let sku = names.sku(line.sku_no)?;
+        let price = Money { amount: line.price, currency };
+        Ok(HoldLine { sku: sku.sku.clone(), product: sku.product.clone(), quantity: line.quantity, price })
+    };
+    let lines: SmallVec<[HoldLine; 1]> = made.lines.iter().map(line).collect::<rusqlite::Result<_>>()?;
+    let twice = |at: usize| made.lines[..at].iter().any(|before| before.sku_no == made.lines[at].sku_no);
+    if (0..made.lines.len()).any(twice) || lines.iter().any(|line| line.quantity == 0) {
+        return Err(damaged(0, Unreadable("lines that no hold has")));
+    }
+    let first = made.lines.first().ok_or_else(|| damaged(0, Unreadable("a hold without lines")))?;
+    let merchant = names.sku(first.sku_no)?.merchant.clone();
+    for line in &made.lines {
+        if names.sku(line.sku_no)?.merchant != merchant {
+            return Err(damaged(0, Unreadable("lines of several merchants")));
+        }
+    }
     Ok(Held {
-        tx: number(row, 0)?,
-        id: HoldId::from_bytes(bytes(row, 1)?),
-        person: number(row, 2)?,
-        sub: names.sub(row, 2, 3)?,
-        merchant: names.merchants.of(row, 4)?,
-        room: names.rooms.of_if(row, 5)?,
-        show: names.shows.text_if(row, 6)?,
-        shown_as: shared_text(row, 7)?,
-        lines: lines(row, 8, currency, names)?,
-        total: Money { amount: row.get(9)?, currency },
-        made_at: time(row, 11)?,
-        held_until: time(row, 12)?,
-        nonce: bytes(row, 13)?,
+        tx,
+        id: HoldId::from_bytes(made.id),
+        person: made.person,
+        sub: names.sub(made.person, made.sub)?,
+        merchant,
+        room: made.room.map(|room| names.rooms.parsed(room)).transpose()?,
+        show: made.show.map(|show| names.texts.text(show)),
+        shown_as: made.shown_as.map(|shown_as| names.texts.text(shown_as)),
+        lines: names.lines(lines),
+        total: Money { amount: made.total, currency },
+        made_at,
+        held_until: made.held_until,
+        nonce: made.nonce,
     })
 }
 
-fn lines(row: &Row<'_>, column: usize, currency: Currency, names: &mut Names) -> rusqlite::Result<Arc<[HoldLine]>> {
-    let text = row.get_ref(column)?.as_str()?;
-    let rows: Vec<LineRow<'_>> = serde_json::from_str(text).map_err(|error| damaged(column, error))?;
-    let mut lines = SmallVec::<[HoldLine; 4]>::new();
-    for LineRow(sku, product, quantity, amount) in rows {
-        let (sku, product) = (names.skus.parsed(&sku, column)?, names.products.parsed(&product, column)?);
-        lines.push(HoldLine { sku, product, quantity, price: Money { amount, currency } });
-    }
-    let twice = lines.iter().enumerate().any(|(at, line)| lines[..at].iter().any(|before| before.sku == line.sku));
-    if lines.is_empty() || twice || lines.iter().any(|line| line.quantity == 0) {
-        return Err(damaged(column, Unreadable("lines that no hold has")));
-    }
-    Ok(lines.iter().cloned().collect())
-}
+const STATE: usize = 2;
 
+/// The state of the hold of a row; as it was made when nothing happened to it since.
 pub fn state(row: &Row<'_>) -> rusqlite::Result<State> {
-    State::parse(row.get_ref(STATE)?.as_str()?).ok_or_else(|| damaged(STATE, Unreadable("no such state of a hold")))
+    match row.get_ref(STATE)?.as_str_or_null()? {
+        None => Ok(State::Held),
+        Some(state) => State::parse(state).ok_or_else(|| damaged(STATE, Unreadable("no such state of a hold"))),
+    }
 }
 
 /// How a hold stands, as far as that is possible.
 pub fn standing(row: &Row<'_>, held: &Held) -> rusqlite::Result<Standing> {
-    let standing = recorded_standing(row)?;
+    let standing = recorded_standing(row, held)?;
     let placed = standing.placed.as_ref();
     if matches!(standing.state, State::Paid | State::RefundDue | State::Refunded) != placed.is_some() {
         return Err(damaged(STATE, Unreadable("a state that does not go with its order")));
     }
-    if placed.is_some_and(|placed| !possible(&placed.refunded, held)) {
-        return Err(damaged(STATE + 5, Unreadable("refunded pieces that are not those of its lines")));
-    }
     Ok(standing)
 }
 
-/// How a hold is said to stand, possible or not.
-pub fn recorded_standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
+/// How a hold is said to stand, also in a state that does not go with its order.
+pub fn recorded_standing(row: &Row<'_>, held: &Held) -> rusqlite::Result<Standing> {
+    if row.get_ref(STATE)? == rusqlite::types::ValueRef::Null {
+        return Ok(Standing::new(held));
+    }
     let order_tx: Option<i64> = row.get(STATE + 2)?;
     let placed = match order_tx {
         None => None,
-        Some(_) => Some(Arc::new(Placed {
-            tx: number(row, STATE + 2)?,
-            at: time(row, STATE + 3)?,
-            payment: shared_text(row, STATE + 4)?,
-            refunded: pieces(row, STATE + 5)?,
-        })),
+        Some(_) => {
+            let refunded = pieces(row, STATE + 5)?;
+            let fits = held.lines.iter().zip(&refunded).all(|(line, pieces)| *pieces <= line.quantity);
+            if refunded.len() != held.lines.len() || !fits {
+                return Err(damaged(STATE + 5, Unreadable("the refunded pieces are not those of its lines")));
+            }
+            let (tx, at, payment) = (number(row, STATE + 2)?, time(row, STATE + 3)?, shared_text(row, STATE + 4)?);
+            Some(Arc::new(Placed { tx, at, payment, refunded }))
+        }
     };
     Ok(Standing { state: state(row)?, expires_at: time(row, STATE + 1)?, placed })
-}
-
-/// No more pieces of each line than it has.
-fn possible(pieces: &[u32], held: &Held) -> bool {
-    pieces.len() == held.lines.len() && held.lines.iter().zip(pieces).all(|(line, pieces)| *pieces <= line.quantity)
-}
-
-/// The number of the message that told of the hold's making.
-pub fn first_message(row: &Row<'_>) -> rusqlite::Result<u64> {
-    number(row, N)
-}
-
-pub fn hold_key(row: &Row<'_>) -> rusqlite::Result<Key> {
-    key(row, N + 1)
-}
-
-/// The transaction of the message to the same person before the one about the hold's making.
-pub fn message_before(row: &Row<'_>) -> rusqlite::Result<u64> {
-    number(row, N + 3)
-}
-
-/// A key in two columns.
-pub fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<Key> {
-    Ok(Key { id: KeyId(bytes(row, column)?), body: bytes(row, column + 1)? })
 }

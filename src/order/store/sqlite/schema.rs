@@ -1,18 +1,50 @@
 //! The tables, their version, and how an older file becomes a newer one.
 //!
-//! Every table is in the order of its row number and is only appended to (a hold's state and a SKU's counts change in
+//! # The layout
+//!
+//! | table | what is in it |
+//! |---|---|
+//! | `tx` | every transaction by its number, as one packed record (`record.rs`): a hold as it was made, a step of one, an adjustment, SKUs that were opened, with the entries of the chains and the private messages that belong to it |
+//! | `standing` | how a hold stands, once something happened to it; it is named by the transaction that made it |
+//! | `sku` | what a SKU is, its counts, and where its chain ends |
+//! | `mark` | the rows of each 128th entry of a chain; a row is the entry's transaction * 2^20 + its place there |
+//! | `checkpoint`, `checkpoint_*` | what a start needs of all transactions up to one: persons, pieces that count against limits, the newest orders, open holds |
+//! | `signing_key` | the seed of the key that signs heads |
+//!
+//! Every table is in the order of its row number and is only appended to (counts, and how a hold stands, change in
 //! place): there is no index on anything random, which is what makes a commit cheap. What would need one is a linked
-//! list instead: a row names the row before it of the same person, merchant or SKU.
+//! list instead: a record names the transaction before it of the same person, merchant or SKU.
+//!
+//! How orders stand is there to be read with `sqlite3`; what was ordered is told by `maishou orders export`, and
+//! whether everything agrees by `maishou reconcile`.
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
+use super::{unreadable, version_2};
 use crate::order::store::Failure;
 
+/// What makes one version of the one before.
+#[derive(Clone, Copy)]
+pub enum Step {
+    Sql(&'static str),
+    Code(fn(&Transaction<'_>) -> rusqlite::Result<()>),
+}
+
+impl Step {
+    fn run(self, change: &Transaction<'_>) -> rusqlite::Result<()> {
+        match self {
+            Self::Sql(sql) => change.execute_batch(sql),
+            Self::Code(run) => run(change),
+        }
+    }
+}
+
 /// What makes version 1, then what makes each next version of the one before.
-pub const STEPS: &[&str] = &[
-    "
+pub const STEPS: &[Step] = &[
+    Step::Sql(
+        "
     CREATE TABLE signing_key(no INTEGER PRIMARY KEY, seed BLOB NOT NULL);
 
     CREATE TABLE person(no INTEGER PRIMARY KEY, sub TEXT NOT NULL);
@@ -69,16 +101,20 @@ pub const STEPS: &[&str] = &[
     CREATE TABLE checkpoint_sale(row INTEGER PRIMARY KEY, merchant TEXT NOT NULL, order_tx INTEGER NOT NULL);
     CREATE TABLE checkpoint_open(hold INTEGER PRIMARY KEY);
 ",
-    "
+    ),
+    Step::Sql(
+        "
     -- The message about a step to somebody else than its buyer: who confirmed an order for which no stock was left.
     CREATE TABLE notice(
         tx INTEGER PRIMARY KEY, person INTEGER NOT NULL, n INTEGER NOT NULL, message_before INTEGER NOT NULL);
 ",
+    ),
+    Step::Code(version_2::pack),
 ];
 
 /// Brings the file to the version that `steps` make: a new one at once, an older one after a copy of it was made beside
 /// it. A newer one is refused.
-pub fn prepare(db: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), Failure> {
+pub fn prepare(db: &mut Connection, path: &Path, steps: &[Step]) -> Result<(), Failure> {
     let known = steps.len() as i64;
     let found = version(db)?;
     let name = path.display().to_string();
@@ -99,7 +135,7 @@ pub fn prepare(db: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), F
         change.execute_batch("CREATE TABLE schema(version INTEGER NOT NULL); INSERT INTO schema VALUES(0)")?;
     }
     for step in &steps[found as usize..] {
-        change.execute_batch(step)?;
+        step.run(&change).map_err(|error| unreadable(path, error))?;
     }
     change.execute("UPDATE schema SET version = ?1", [known])?;
     change.commit()?;

@@ -4,10 +4,7 @@ use std::{panic::resume_unwind, sync::mpsc::sync_channel, thread};
 
 use rusqlite::{Connection, Row};
 
-use super::{
-    names::Names,
-    rows::{self, number},
-};
+use super::rows;
 use crate::order::store::Damage;
 
 /// Rows that are read ahead, in chunks.
@@ -47,20 +44,22 @@ pub fn taken(taken: Result<(), Damage>) -> rusqlite::Result<()> {
     taken.map_err(|damage| rows::damaged(0, damage))
 }
 
-/// Reads holds on a thread of its own while they are taken: at a start with very many each is half of the work.
-pub fn each_hold<T: Send>(
-    db: &mut Connection,
-    condition: &str,
-    names: &mut Names,
-    read: impl Fn(&Row<'_>, &mut Names) -> rusqlite::Result<T> + Send,
+/// A table and the number of a row in it.
+pub type Place = (&'static str, u64);
+
+/// Reads on a thread of its own while what was read is taken: at a start with very many transactions each is half of
+/// the work. `read` gives everything to what it is handed, with the table and row it is of; that fails once something
+/// could not be taken.
+pub fn each_ahead<T: Send>(
+    read: impl FnOnce(&mut dyn FnMut(Place, T) -> rusqlite::Result<()>) -> rusqlite::Result<()> + Send,
     mut take: impl FnMut(T) -> Result<(), Damage>,
 ) -> rusqlite::Result<()> {
-    let (to, from) = sync_channel::<Vec<(u64, T)>>(CHUNKS_AHEAD);
+    let (to, from) = sync_channel::<Vec<(Place, T)>>(CHUNKS_AHEAD);
     thread::scope(|scope| {
         let reading = scope.spawn(move || {
             let mut chunk = Vec::with_capacity(CHUNK);
-            each(db, "hold", &rows::numbered_holds(condition), |row| {
-                chunk.push((number(row, 0)?, read(row, names)?));
+            read(&mut |place, told| {
+                chunk.push((place, told));
                 let full = chunk.len() == CHUNK;
                 let gone = full && to.send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).is_err();
                 if gone { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
@@ -69,10 +68,11 @@ pub fn each_hold<T: Send>(
             let _nobody = to.send(chunk);
             Ok(())
         });
-        let mut rows = from.into_iter().flatten();
-        let taken =
-            rows.try_for_each(|(tx, row)| taken(take(row)).map_err(|error| located(&format!("hold {tx}"), error)));
-        drop(rows);
+        let mut told = from.into_iter().flatten();
+        let taken = told.try_for_each(|((table, no), told)| {
+            taken(take(told)).map_err(|error| located(&format!("{table} {no}"), error))
+        });
+        drop(told);
         let read = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
         taken.and(read)
     })

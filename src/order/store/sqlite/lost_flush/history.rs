@@ -16,7 +16,7 @@ use crate::{
         store::{
             Checkpoint, Failure, Store,
             contract::Scribe,
-            sqlite::{Ground, Sqlite},
+            sqlite::{Ground, Sqlite, tampering},
         },
         tx::{Tx, What},
     },
@@ -110,7 +110,7 @@ impl History {
             let commit = self.commits() + 1;
             self.note(commit, &scribe.ledger, &txs);
             scribe.commit(&mut store, &txs)?;
-            self.seal(&mut store, &txs)?;
+            self.seal(&store, &txs);
             disk.acknowledge(commit);
             if self.chance.random_bool(0.15) {
                 Store::checkpoint(&mut store, &scribe.ledger.checkpoint())?;
@@ -136,16 +136,15 @@ impl History {
     }
 
     /// Reads back the hashes of what was committed just now.
-    fn seal(&mut self, store: &mut Sqlite, txs: &[Tx]) -> Result<(), Failure> {
-        let mut query = store.db.prepare_cached("SELECT hash FROM entry WHERE tx = ?1 ORDER BY row")?;
+    fn seal(&mut self, store: &Sqlite, txs: &[Tx]) {
         for tx in txs.iter().filter(|tx| !tx.entries.is_empty()) {
-            let hashes = query.query_map([tx.no as i64], |row| super::super::rows::bytes(row, 0))?;
-            for (entry, hash) in tx.entries.iter().zip(hashes) {
+            for (entry, found) in
+                tx.entries.iter().zip(tampering::read(&store.db, tx.no, |record| record.entries.clone()))
+            {
                 let sku = SKUS[entry.sku_no as usize].parse().unwrap();
-                self.entries.insert((sku, entry.count.entry), Digest(hash?));
+                self.entries.insert((sku, entry.count.entry), found.hash);
             }
         }
-        Ok(())
     }
 
     /// One command, which may be refused.
