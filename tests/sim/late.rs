@@ -7,7 +7,7 @@ use maishou::{
     clock::UnixMs,
     id::{Money, Who},
     protocol::{Product, ProductSku, Role, Snapshot, StockCount},
-    ring::{self, Ring},
+    ring::{self, Ring, Wire},
     room::{
         self, Author, Command,
         room::Room,
@@ -46,6 +46,10 @@ fn who_comes_at_minute_ninety_is_told_what_was_explained_what_is_left_and_what_c
     println!("catching up takes {catch_up} bytes of a snapshot of {}", text.len());
     assert!(catch_up < CATCH_UP_BYTES_MAX, "{catch_up} bytes");
     assert!(text.len() < 40 << 10, "the whole snapshot: {} bytes", text.len());
+    // As browsers take it, with the shelf, the stock and the comments in it.
+    let compressed = Wire::text(text.as_bytes()).deflated().expect("it gets shorter").bytes().len();
+    println!("compressed, the whole snapshot takes {compressed} bytes");
+    assert!(compressed < CATCH_UP_BYTES_MAX, "the whole snapshot, compressed: {compressed} bytes");
 }
 
 #[test]
