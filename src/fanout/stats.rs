@@ -27,6 +27,8 @@ pub struct Stats {
     /// Sweeps out of turn for a state event, and those that had to wait for their slots instead.
     pub early_sweeps: u64,
     pub early_refused: u64,
+    /// The longest tick of a shard now: how often a viewer is written to at most, state events apart.
+    pub tick: Duration,
     /// Rounds over all connections, and the time that all sweeping took.
     pub rounds: u64,
     pub sweep_time: Duration,
@@ -51,6 +53,7 @@ pub(super) struct Counters {
     pub(super) skipped: Count,
     pub(super) early_sweeps: Count,
     pub(super) early_refused: Count,
+    pub(super) tick_micros: Count,
     pub(super) rounds: Count,
     pub(super) sweep_nanos: Count,
     pub(super) refused: Count,
@@ -97,6 +100,7 @@ impl Counters {
         stats.skipped += self.skipped.get();
         stats.early_sweeps += self.early_sweeps.get();
         stats.early_refused += self.early_refused.get();
+        stats.tick = stats.tick.max(Duration::from_micros(self.tick_micros.get()));
         stats.rounds += self.rounds.get();
         stats.sweep_time += Duration::from_nanos(self.sweep_nanos.get());
         stats.refused += self.refused.get();

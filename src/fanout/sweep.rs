@@ -50,6 +50,7 @@ impl Sweep {
         let pace = Pace::of(&self.shard.config, viewers, self.busy);
         let begun = Instant::now();
         self.round_ends = begun + pace.tick;
+        self.shard.counters.tick_micros.set(u64::try_from(pace.tick.as_micros()).unwrap_or(u64::MAX));
         let mut busy = Duration::ZERO;
 
         let mut from = 0;

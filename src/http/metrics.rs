@@ -53,6 +53,11 @@ fn connections(app: &App, page: &mut Page) {
     page.counter("maishou_replies_total", "Replies and private messages written.", fanout.replies);
     page.counter("maishou_overruns_total", "Viewers too slow for the ring, who took a snapshot.", fanout.overruns);
     page.counter("maishou_early_sweeps_total", "Sweeps out of turn for a state event.", fanout.early_sweeps);
+    page.counter("maishou_early_refused_total", "State events that had to wait for a tick.", fanout.early_refused);
+    let tick = fanout.tick.as_secs_f64();
+    page.gauge("maishou_fanout_tick_seconds", "How often a viewer is written to at most; longest of a shard.", tick);
+    let sweeping = u64::try_from(fanout.sweep_time.as_millis()).unwrap_or(u64::MAX);
+    page.counter("maishou_sweep_milliseconds_total", "Time that shards spent writing to viewers.", sweeping);
     let closed = fanout.closed.iter().map(|(code, count)| (code.to_string(), *count));
     page.counters("maishou_closed_total", "Sockets ended, by close code; 0 is any other.", "code", closed);
     let limits = app.shop.limits.refused();

@@ -13,6 +13,7 @@ mod peers;
 mod restart;
 mod rivals;
 mod scratch;
+mod stock;
 mod tls;
 
 use std::{
@@ -28,7 +29,7 @@ use maishou_loadtest::process;
 /// Benchmarks of the fan-out.
 #[derive(Clone, Parser)]
 struct Options {
-    /// Only these: chat, single, early, idle, arrive, stall, restart, tls, peers
+    /// Only these: chat, single, early, overload, idle, arrive, stall, restart, tls, peers
     only: Vec<String>,
     /// Listeners in the room
     #[arg(long, default_value_t = 10_000)]
@@ -96,10 +97,11 @@ fn main() -> anyhow::Result<()> {
     }
     process::stay_on(1).context("a core for the listeners")?;
     type Measurement = fn(&Options) -> anyhow::Result<()>;
-    let all: [(&str, Measurement); 9] = [
+    let all: [(&str, Measurement); 10] = [
         ("chat", measure::chat),
         ("single", measure::single),
-        ("early", measure::early),
+        ("early", stock::early),
+        ("overload", stock::overload),
         ("idle", measure::idle),
         ("arrive", measure::arrive),
         ("stall", measure::stall),

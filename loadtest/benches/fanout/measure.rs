@@ -1,14 +1,12 @@
 //! The measurements of our server, and of rivals in the same run.
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use maishou::protocol::Role;
 use maishou_loadtest::{
     hall::Hall,
     process,
@@ -109,7 +107,7 @@ pub fn comments(per_second: f64) -> Talk {
     Talk { per_second, text_len: TEXT_LEN, speakers }
 }
 
-fn messages(per_second: f64) -> Talk {
+pub fn messages(per_second: f64) -> Talk {
     Talk { per_second, text_len: MESSAGE_LEN, speakers: 0 }
 }
 
@@ -147,7 +145,7 @@ pub fn dialect(hall: &Hall, people: usize) -> anyhow::Result<Dialect> {
 }
 
 /// A rival with everybody in.
-fn rival(options: &Options, name: &str) -> anyhow::Result<(Child, Listeners)> {
+pub fn rival(options: &Options, name: &str) -> anyhow::Result<(Child, Listeners)> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--rival", name, "--address", &address.to_string()]);
@@ -196,84 +194,6 @@ pub fn single(options: &Options) -> anyhow::Result<()> {
         medians[0] / medians[2]
     );
     Ok(())
-}
-
-pub fn early(options: &Options) -> anyhow::Result<()> {
-    println!("\nA stock event to {} viewers while 100 comments a second run", options.listeners);
-    let ours = {
-        let mut house = House::open(options, &[])?;
-        let (mut merchant, mut p99s) = (MerchantDesk::connect(&house.hall)?, Vec::new());
-        for _ in 0..options.rounds {
-            let (process, listeners) = (&house.hall.process, &mut house.listeners);
-            let talk = comments(100.0);
-            let round = Round::with(process, listeners, options.time(), talk, |at| merchant.adjust_at(at))?;
-            p99s.push(round.heard.stock.value_at_quantile(0.99) as f64 / 1e3);
-            merchant.begin_again();
-            println!(
-                "  maishou: stock p50 {:.1} ms, p99 {:.1} ms ({} heard); comments p99 {:.1} ms, {:.0} % of a core",
-                round.heard.stock.value_at_quantile(0.5) as f64 / 1e3,
-                round.heard.stock.value_at_quantile(0.99) as f64 / 1e3,
-                round.heard.stock.len(),
-                round.p99_ms(),
-                round.core()
-            );
-        }
-        median(p99s)
-    };
-    let (server, mut listeners) = rival(options, "bare-loop")?;
-    let mut rounds = Vec::new();
-    for _ in 0..options.rounds {
-        rounds.push(Round::of(&server, &mut listeners, options.time(), messages(2.0))?);
-    }
-    tell("a bare send loop", &rounds);
-    let bare = median(rounds.iter().map(Round::p99_ms).collect());
-    println!("  p99 {ours:.1} ms, {:.2} of the bare loop's {bare:.1} ms (at most 1.6)", ours / bare);
-    Ok(())
-}
-
-/// The merchant changes the stock twice a second.
-struct MerchantDesk {
-    stream: TcpStream,
-    request: String,
-    done: u32,
-}
-
-impl MerchantDesk {
-    const EVERY: Duration = Duration::from_millis(500);
-
-    fn connect(hall: &Hall) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(hall.address)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        let body = r#"{"delta":1,"reason":"benchmark"}"#;
-        let request = format!(
-            "POST /v1/skus/{}/stock HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: \
-             application/json\r\nContent-Length: {}\r\n",
-            hall.sku,
-            hall.address,
-            hall.token(Role::Merchant, "merchant")?,
-            body.len()
-        );
-        Ok(Self { stream, request: format!("{request}Idempotency-Key: KEY\r\n\r\n{body}"), done: 0 })
-    }
-
-    fn adjust_at(&mut self, at: Duration) -> anyhow::Result<()> {
-        while Self::EVERY * (self.done + 1) <= at {
-            self.done += 1;
-            let key = format!("{:032x}", rand::random::<u128>());
-            self.stream.write_all(self.request.replace("KEY", &key).as_bytes())?;
-        }
-        let mut answers = [0; 4 << 10];
-        if let Ok(len) = self.stream.read(&mut answers) {
-            let answer = String::from_utf8_lossy(&answers[..len]);
-            anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "an adjustment was refused: {answer}");
-        }
-        Ok(())
-    }
-
-    fn begin_again(&mut self) {
-        self.done = 0;
-    }
 }
 
 pub fn idle(options: &Options) -> anyhow::Result<()> {
