@@ -28,6 +28,10 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Seconds for a connection to begin following a room, before it is closed with 3502.
     pub join_seconds: u64,
+    /// Seconds that what was sent may go unacknowledged by a client's system before the connection ends
+    /// (TCP_USER_TIMEOUT): a phone that is gone is no viewer. A frame goes out every 10 s at least, so that this is
+    /// noticed without a ping. 0 leaves it to the system, which takes many minutes.
+    pub unacked_seconds: u64,
     /// Seconds without hearing from a client before it is pinged.
     pub ping_seconds: u64,
     /// Seconds without hearing from a client before it is closed with 3002.
@@ -56,8 +60,9 @@ impl Default for Config {
             replies_bytes_max: 256 << 10,
             message_bytes_max: 64 << 10,
             join_seconds: 10,
-            ping_seconds: 25,
-            silent_seconds: 60,
+            unacked_seconds: 30,
+            ping_seconds: 100,
+            silent_seconds: 130,
             stall_seconds: 20,
             close_seconds: 5,
             send_buffer_bytes: 32 << 10,

@@ -177,7 +177,9 @@ impl Fanout {
     fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        SockRef::from(stream).set_send_buffer_size(self.0.config.send_buffer_bytes)
+        let (socket, unacked) = (SockRef::from(stream), Duration::from_secs(self.0.config.unacked_seconds));
+        socket.set_tcp_user_timeout((!unacked.is_zero()).then_some(unacked))?;
+        socket.set_send_buffer_size(self.0.config.send_buffer_bytes)
     }
 
     fn emptiest(&self) -> &Handle {
@@ -197,4 +199,23 @@ impl Handle {
 
 fn run_shard(runtime: &Runtime, config: Config, post: Post, orders: mpsc::Receiver<Order>) {
     LocalSet::new().block_on(runtime, Shard::run(config, post, orders));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_phone_that_is_gone_is_given_up_by_the_system() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for (unacked_seconds, timeout) in [(7, Some(Duration::from_secs(7))), (0, None)] {
+            let fanout = Fanout::start(Config { shards: 1, unacked_seconds, ..Config::default() }).unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            fanout.prepare(&stream).unwrap();
+            assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), timeout);
+            fanout.shutdown();
+        }
+    }
 }

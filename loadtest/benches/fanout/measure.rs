@@ -167,7 +167,7 @@ pub fn chat(options: &Options) -> anyhow::Result<()> {
 }
 
 pub fn single(options: &Options) -> anyhow::Result<()> {
-    let per_second = 80_000.0 / options.listeners as f64;
+    let per_second = 50_000.0 / options.listeners as f64;
     println!("\nOne message at a time, {} listeners, {per_second} a second", options.listeners);
     let mut medians = Vec::new();
     {
@@ -272,8 +272,9 @@ pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// Our server, allowed as much of the core as its peers take.
 pub fn ours(options: &Options, rates: &[f64]) -> anyhow::Result<(f64, Vec<Round>)> {
-    let (hall, _scratch) = hall(options, &[])?;
+    let (hall, _scratch) = hall(options, &[("FANOUT__SWEEP_PERCENT", "90")])?;
     let before = hall.process.memory()?;
     let mut listeners = Listeners::arrive(dialect(&hall, options.listeners)?, hall.address, options.listeners)?;
     listeners.listen(SETTLE, SILENCE, |_| Ok(()))?;
