@@ -50,7 +50,7 @@ struct Out {
     /// The rest of a frame that was begun; nothing may go before it.
     rest: Option<Bytes>,
     /// The newest pong, a ping, or the close.
-    control: Option<Bytes>,
+    control: Option<Box<Bytes>>,
     /// The close is in `control` or gone already: nothing else may go.
     is_closing: bool,
     /// The socket was cut: nothing goes any more.
@@ -126,7 +126,7 @@ impl Connection {
         loop {
             self.write_rest(out)?;
             if let Some(control) = out.control.take() {
-                out.rest = Some(control);
+                out.rest = Some(*control);
             } else if out.is_closing || !looks_into_mailbox && !self.has_mail.get() {
                 break;
             } else if let Some(item) = self.mailbox.take() {
@@ -245,7 +245,7 @@ impl Connection {
     pub(super) fn pong(&self, payload: &[u8]) {
         let out = &mut *self.out.borrow_mut();
         if !out.is_closing {
-            out.control = Some(Wire::control(OpCode::Pong, payload).into_bytes());
+            out.control = control(OpCode::Pong, payload);
         }
     }
 
@@ -300,7 +300,7 @@ impl Connection {
             return self.close(CloseCode::Protocol, "no join in time");
         }
         if past(self.heard.get(), config.ping_seconds) && !self.pinged.replace(true) {
-            out.control = Some(Wire::control(OpCode::Ping, b"").into_bytes());
+            out.control = control(OpCode::Ping, b"");
             return true;
         }
         false
@@ -331,9 +331,14 @@ impl Out {
         let mut payload = code.map_or(Vec::new(), |code| code.to_be_bytes().to_vec());
         let whole_characters = (0..=REASON_LEN_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
         payload.extend_from_slice(&reason.as_bytes()[..whole_characters.unwrap_or(0)]);
-        self.control = Some(Wire::control(OpCode::Close, &payload).into_bytes());
+        self.control = control(OpCode::Close, &payload);
         self.is_closing = true;
     }
+}
+
+/// Boxed, since it is seldom there.
+fn control(kind: OpCode, payload: &[u8]) -> Option<Box<Bytes>> {
+    Some(Box::new(Wire::control(kind, payload).into_bytes()))
 }
 
 impl Following {

@@ -17,7 +17,6 @@ use crate::{
 pub(super) struct Mailbox {
     pub(super) id: u64,
     key: usize,
-    limits: Limits,
     bell: Arc<Bell>,
     state: Mutex<State>,
 }
@@ -43,8 +42,9 @@ struct State {
 }
 
 /// Tells a shard which of its connections have something waiting; each is in the list at most once.
-#[derive(Default)]
 pub(super) struct Bell {
+    /// Of each mailbox.
+    limits: Limits,
     waiting: Mutex<Vec<usize>>,
     pub(super) rung: Notify,
 }
@@ -60,9 +60,9 @@ impl Item {
 }
 
 impl Mailbox {
-    pub(super) fn new(id: u64, key: usize, limits: Limits, bell: Arc<Bell>) -> Arc<Self> {
+    pub(super) fn new(id: u64, key: usize, bell: Arc<Bell>) -> Arc<Self> {
         let state = State { items: VecDeque::new(), bytes: 0, ended: None, rung: false };
-        Arc::new(Self { id, key, limits, bell, state: Mutex::new(state) })
+        Arc::new(Self { id, key, bell, state: Mutex::new(state) })
     }
 
     /// Whether `item` was taken in; if not, the connection ends.
@@ -72,8 +72,8 @@ impl Mailbox {
             return false;
         }
         let len = item.len();
-        let too_many = state.items.len() >= self.limits.items;
-        let too_long = !state.items.is_empty() && state.bytes + len > self.limits.bytes;
+        let too_many = state.items.len() >= self.bell.limits.items;
+        let too_long = !state.items.is_empty() && state.bytes + len > self.bell.limits.bytes;
 
         let fits = match &item {
             Item::Close { code, .. } => {
@@ -142,6 +142,10 @@ impl Mailbox {
 }
 
 impl Bell {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, waiting: Mutex::default(), rung: Notify::new() })
+    }
+
     /// Swaps the list of connections with something waiting into `keys`, which must be empty.
     pub(super) fn answer(&self, keys: &mut Vec<usize>) {
         mem::swap(keys, &mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));

@@ -34,7 +34,7 @@ use crate::{
 /// Connections looked after between two turns for the readers.
 pub(super) const CHUNK: usize = 64;
 /// How often deadlines are looked at.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// How long connections have to notice that the shard stops.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -74,6 +74,7 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) async fn run(config: Config, post: Post, mut orders: mpsc::Receiver<Order>) {
         let reading = RefCell::new(Reading::new(config.message_bytes_max));
+        let bell = Bell::new(Limits { items: config.replies_max, bytes: config.replies_bytes_max });
         let shard = Rc::new(Self {
             config,
             reading,
@@ -83,7 +84,7 @@ impl Shard {
             urgent: RefCell::default(),
             wake: Notify::new(),
             sources: RefCell::default(),
-            bell: Arc::default(),
+            bell,
             left: post.left,
             tasks: TaskTracker::new(),
         });
@@ -126,8 +127,7 @@ impl Shard {
         let connection = {
             let mut connections = self.connections.borrow_mut();
             let place = connections.vacant_entry();
-            let limits = Limits { items: self.config.replies_max, bytes: self.config.replies_bytes_max };
-            let mailbox = Mailbox::new(id, place.key(), limits, self.bell.clone());
+            let mailbox = Mailbox::new(id, place.key(), self.bell.clone());
             let connection =
                 Connection::new(place.key(), sink, deflates, mailbox, self.counters.clone(), Instant::now());
             place.insert(connection).clone()

@@ -48,8 +48,8 @@ pub(super) async fn upgrade(
 
     // A browser is told no status of an upgrade that is refused, but the close code and its reason.
     let live = match app.shop.limits.arrive() {
-        Ok(()) => Live::new(app.shop.clone(), room, Some(place), "socket"),
-        Err(wait) => Live::turned_away(app.shop.clone(), room, Some(place), "socket", wait),
+        Ok(()) => Live::new(app.shop.clone(), room, Some(place)),
+        Err(wait) => Live::turned_away(app.shop.clone(), room, Some(place), wait),
     };
     let fanout = app.fanout.clone();
     #[expect(clippy::let_underscore_future, reason = "it ends when the upgrade is done or the connection is gone")]

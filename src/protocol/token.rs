@@ -85,13 +85,13 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
+    pub region: Option<Box<str>>,
     /// A promoter's code.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
-    pub promoter: Option<String>,
+    pub promoter: Option<Box<str>>,
     /// A simulated person.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sim: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jti: Option<String>,
+    pub jti: Option<Box<str>>,
 }

@@ -34,7 +34,7 @@ impl Channels {
         let Some(room) = shop.rooms.get(room) else { return };
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         self.lock().insert(session, inbox);
-        let live = Live::new(shop.clone(), room, None, "channel");
+        let live = Live::new(shop.clone(), room, None);
         let driver = Driver { media: shop.media.clone(), session, following: None, stuck_at: None };
         #[expect(clippy::let_underscore_future, reason = "it ends when the channel closes and drops the inbox")]
         let _ = tokio::spawn(driver.run(live, messages));

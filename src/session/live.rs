@@ -31,9 +31,6 @@ pub struct Live {
     joined: Option<Joined>,
     /// Too many come at once: this one is sent away again.
     come_again: Option<Duration>,
-    transport: &'static str,
-    /// Of the connection, for the log; 0 for those that are not a socket.
-    id: u64,
     _place: Option<Place>,
 }
 
@@ -44,27 +41,25 @@ struct Joined {
 }
 
 impl Live {
-    pub fn new(shop: Arc<Shop>, room: Handle, place: Option<Place>, transport: &'static str) -> Self {
+    pub fn new(shop: Arc<Shop>, room: Handle, place: Option<Place>) -> Self {
         let limiter = shop.limits.of_connection();
-        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, transport, id: 0, _place: place }
+        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, _place: place }
     }
 
     /// As [`Live::new`], of somebody who has to come again after `wait`.
-    pub fn turned_away(
-        shop: Arc<Shop>,
-        room: Handle,
-        place: Option<Place>,
-        transport: &'static str,
-        wait: Duration,
-    ) -> Self {
-        let mut live = Self::new(shop, room, place, transport);
+    pub fn turned_away(shop: Arc<Shop>, room: Handle, place: Option<Place>, wait: Duration) -> Self {
+        let mut live = Self::new(shop, room, place);
         live.come_again = Some(wait);
         live
     }
 
     /// Made when something is done: kept, it would be a good part of what an idle viewer takes.
     fn span(&self) -> Span {
-        info_span!("connection", room = %self.room.facts().id, transport = self.transport, id = self.id)
+        let (transport, id) = match &self.outlet {
+            Some(Outlet::Socket(socket)) => ("socket", socket.id()),
+            _ => ("channel", 0),
+        };
+        info_span!("connection", room = %self.room.facts().id, transport, id)
     }
 
     /// Where this connection speaks to. Called once, before the first message.
@@ -281,7 +276,6 @@ impl Drop for Live {
 
 impl fanout::Inbound for Live {
     fn open(&mut self, outlet: fanout::Outlet) {
-        self.id = outlet.id();
         Live::open(self, Outlet::Socket(outlet));
     }
 
