@@ -21,9 +21,16 @@ export class Talk {
   #noteTimer = null;
   #leftOutSeen = 0;
   #leftOutTimer = null;
+  #isAtEnd = true;
 
   constructor(room) {
     this.#room = room;
+    const list = this.#list;
+    list.addEventListener('scroll', () => {
+      this.#isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 48;
+    });
+    // What comes up under the list makes it lower: who reads the newest comments goes on reading them.
+    new ResizeObserver(() => this.#followEnd()).observe(list);
     room.addEventListener('change', ({ detail }) => this.#paint(detail.changed));
     room.addEventListener('event', ({ detail }) => this.#take(detail));
     byId('comment-form').addEventListener('submit', (event) => {
@@ -50,7 +57,6 @@ export class Talk {
   // Comments
 
   #paintComments(comments) {
-    const wasAtEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 48;
     const shown = new Map([...this.#list.children].map((item) => [item.dataset.seq, item]));
     const wanted = comments.map((comment) => shown.get(String(comment.seq)) ?? commentItem(comment, this.#room.me));
     const kept = new Set(wanted);
@@ -58,7 +64,11 @@ export class Talk {
     for (const [place, item] of wanted.entries()) {
       if (this.#list.children[place] !== item) this.#list.insertBefore(item, this.#list.children[place] ?? null);
     }
-    if (wasAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
+    this.#followEnd();
+  }
+
+  #followEnd() {
+    if (this.#isAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }
 
   /** More is said than anybody could read: how much is not shown, while it goes on. */
