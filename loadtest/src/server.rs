@@ -65,10 +65,6 @@ impl Child {
         ensure!(unsafe { libc::kill(pid, libc::SIGTERM) } == 0, io::Error::last_os_error());
         Ok(())
     }
-
-    pub fn pid(&self) -> u32 {
-        self.0.id()
-    }
 }
 
 impl Drop for Child {

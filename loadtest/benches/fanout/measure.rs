@@ -262,11 +262,6 @@ pub fn stall(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address that a message is published at, and the talk that fits.
-pub fn peers_talk(per_second: f64) -> Talk {
-    messages(per_second)
-}
-
 /// Where a peer listens.
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

@@ -9,7 +9,7 @@ use crate::{
     Options,
     dialect::Dialect,
     listeners::{Listeners, SILENCE},
-    measure::{CORE, Round, local, ours, peers_talk},
+    measure::{CORE, Round, local, messages, ours},
     scratch::Scratch,
 };
 
@@ -51,7 +51,7 @@ fn peer(
     let memory = (server.memory()? - before) as f64 / options.listeners as f64;
     let mut rounds = Vec::new();
     for rate in RATES {
-        let round = Round::of(&server, &mut listeners, options.time(), peers_talk(rate))?;
+        let round = Round::of(&server, &mut listeners, options.time(), messages(rate))?;
         let is_behind = round.p99_ms() > GIVEN_UP_MS;
         rounds.push(round);
         if is_behind {

@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use crate::{
     Options,
-    listeners::{Farewell, SILENCE, Talk},
+    listeners::{Farewell, SILENCE},
     measure::{House, comments},
 };
 
@@ -80,7 +80,7 @@ fn come_back(house: &mut House, farewells: &[Farewell]) -> anyhow::Result<usize>
         while let Some(farewell) = due.next_if(|farewell| farewell.at + farewell.wait <= Instant::now()) {
             house.listeners.come_back(farewell.listener, house.hall.address)?;
         }
-        house.listeners.listen(LOOK_EVERY, Talk { ..SILENCE }, |_| Ok(()))?;
+        house.listeners.listen(LOOK_EVERY, SILENCE, |_| Ok(()))?;
     }
     Ok(farewells.iter().filter(|farewell| farewell.at + farewell.wait < up).count())
 }
