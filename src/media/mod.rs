@@ -17,6 +17,7 @@ mod egress;
 #[cfg(test)]
 mod end_to_end;
 mod entrance;
+mod extension;
 mod forward;
 mod gaps;
 mod inbound;
@@ -30,12 +31,15 @@ mod peer;
 mod registry;
 mod replay;
 mod report;
+mod ring;
 mod seal;
 mod stage;
 mod stats;
 mod stun;
 mod timers;
 mod track;
+mod viewer;
+mod vp8;
 mod worker;
 
 use std::{
@@ -53,7 +57,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use self::{config::Config, negotiate::TEXT_BYTES_MAX, stats::Stats};
+pub use self::{config::Config, negotiate::TEXT_BYTES_MAX, stats::Stats, viewer::Wish};
 use self::{
     driver::Driver,
     dtls::Identity,
@@ -258,6 +262,16 @@ impl Media {
         }
         port.wake();
         Ok(())
+    }
+
+    /// What a viewer asks to see. False if there is no such viewer, or her worker takes no more for now.
+    pub fn wish(&self, session: SessionId, wish: Wish) -> bool {
+        let registry = self.registry();
+        let Some(session) = registry.session_of(session).filter(|session| !session.is_publisher) else { return false };
+        let port = registry.port(session.worker);
+        let is_taken = port.control.try_send(Control::Wish { session: session.id, wish }).is_ok();
+        port.wake();
+        is_taken
     }
 
     /// Whether a publisher's media is arriving.
