@@ -27,6 +27,7 @@ mod offer;
 mod open;
 mod outbox;
 mod peer;
+mod quality;
 mod registry;
 mod replay;
 mod report;
@@ -34,6 +35,7 @@ mod seal;
 mod stage;
 mod stats;
 mod stun;
+mod survey;
 mod timers;
 mod track;
 mod worker;
@@ -53,7 +55,13 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use self::{config::Config, negotiate::TEXT_BYTES_MAX, stats::Stats};
+pub use self::{
+    config::Config,
+    negotiate::TEXT_BYTES_MAX,
+    quality::{SessionQuality, TooSoon, Watched},
+    stats::Stats,
+    survey::{RoomQuality, SeenQuality, Spread, Survey},
+};
 use self::{
     driver::Driver,
     dtls::Identity,
@@ -139,6 +147,8 @@ pub struct ChannelFull;
 enum Failure {
     /// One of the two sides wanted it, or another publisher took the room.
     Left,
+    /// None of its connectivity checks came through in time.
+    Unreachable,
     /// Its handshake did not end in time.
     Handshake,
     /// Its certificate is not the one of its offer.
@@ -157,6 +167,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Left => "left",
+            Self::Unreachable => "unreachable",
             Self::Handshake => "handshake",
             Self::Fingerprint => "fingerprint",
             Self::Keys => "keys",
@@ -281,6 +292,29 @@ impl Media {
         let registry = self.registry();
         let counts = |port: &Port| port.counts.lock().map(|counts| counts.clone()).unwrap_or_default();
         Stats::of(registry.peers(), registry.ports().iter().map(counts))
+    }
+
+    /// What a session's connection is like now.
+    pub fn quality_of(&self, session: SessionId) -> Option<SessionQuality> {
+        self.registry().session_of(session).map(|session| session.quality.read())
+    }
+
+    /// What a viewer's player counted since her session began. Refused when she told a moment ago; false when there is
+    /// no such session of a viewer.
+    pub fn watched(&self, session: SessionId, watched: Watched) -> Result<bool, TooSoon> {
+        let registry = self.registry();
+        let Some(session) = registry.session_of(session).filter(|session| !session.is_publisher) else {
+            return Ok(false);
+        };
+        let news = session.quality.told(watched, registry.config.quality_interval(), Instant::now())?;
+        session.room.seen.add(&news);
+        registry.seen.add(&news);
+        Ok(true)
+    }
+
+    /// What all rooms' media is like, looked at no more than once a second.
+    pub fn survey(&self) -> Arc<Survey> {
+        self.registry().surveyor.look(self.registry(), Instant::now())
     }
 
     /// Whether all workers run. False after a shutdown, or when one ended over an error of its own.

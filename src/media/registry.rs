@@ -19,7 +19,9 @@ use super::{
     codec::{Codec, Kind},
     dtls::Identity,
     negotiate::{Incoming, Outgoing},
+    quality::Quality,
     stats::Counts,
+    survey::{Seen, Surveyor},
     track::{Packet, TrackClock},
 };
 use crate::{
@@ -33,11 +35,18 @@ pub struct Room {
     source: ArcSwapOption<Source>,
     /// Viewers on each worker.
     audience: Box<[AtomicU32]>,
+    /// What its viewers told.
+    pub seen: Seen,
 }
 
 impl Room {
     fn new(id: RoomId, workers: usize) -> Self {
-        Self { id, source: ArcSwapOption::empty(), audience: (0..workers).map(|_| AtomicU32::new(0)).collect() }
+        Self {
+            id,
+            source: ArcSwapOption::empty(),
+            audience: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            seen: Seen::new(),
+        }
     }
 
     pub fn source(&self) -> Option<Arc<Source>> {
@@ -93,6 +102,7 @@ pub struct Session {
     pub channel_is_open: AtomicBool,
     /// Text bytes given to the worker and not yet acknowledged by the peer.
     pub unacknowledged: AtomicUsize,
+    pub quality: Quality,
     is_detached: AtomicBool,
     _seat: Seat,
 }
@@ -171,6 +181,9 @@ pub struct Registry {
     pub is_stopping: AtomicBool,
     /// Names of streams, rising over the life of the server.
     pub stream_names: Arc<AtomicU64>,
+    /// What viewers told, of all rooms.
+    pub seen: Seen,
+    pub surveyor: Surveyor,
     ports: OnceLock<Vec<Port>>,
     rooms: DashMap<RoomId, Arc<Room>>,
     sessions: DashMap<SessionId, Arc<Session>>,
@@ -187,6 +200,8 @@ impl Registry {
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
             stream_names: Arc::new(AtomicU64::new(1)),
+            seen: Seen::new(),
+            surveyor: Surveyor::default(),
             ports: OnceLock::new(),
             rooms: DashMap::new(),
             sessions: DashMap::new(),
@@ -277,6 +292,7 @@ impl Registry {
             is_leaving: AtomicBool::new(false),
             channel_is_open: AtomicBool::new(false),
             unacknowledged: AtomicUsize::new(0),
+            quality: Quality::new(Instant::now()),
             is_detached: AtomicBool::new(false),
             _seat: seat,
         })
@@ -284,6 +300,11 @@ impl Registry {
 
     pub fn session_of(&self, id: SessionId) -> Option<Arc<Session>> {
         self.sessions.get(&id).map(|session| session.clone())
+    }
+
+    /// Looks at every session.
+    pub fn each_session(&self, mut look: impl FnMut(&Session)) {
+        self.sessions.iter().for_each(|session| look(session.value()));
     }
 
     pub fn source_of(&self, room: &RoomId) -> Option<Arc<Source>> {
