@@ -4,9 +4,12 @@ use std::{sync::atomic::Ordering, time::Instant};
 
 use rtcp::{
     payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
+    receiver_report::ReceiverReport,
+    reception_report::ReceptionReport,
     sender_report::SenderReport,
     transport_feedbacks::transport_layer_nack::TransportLayerNack,
 };
+use smallvec::SmallVec;
 
 use super::{
     Failure,
@@ -131,6 +134,8 @@ impl Worker {
         }
         // Padding is an error here: it says that she is there, but not that there is something to see.
         let packet = publisher.intake.receive(opened, now)?;
+        let ends_frame = packet.marker && publisher.source.is_video(packet.track);
+        peer.session.quality.received(datagram.len(), ends_frame);
         if packet.starts_keyframe && publisher.source.is_video(packet.track) {
             publisher.source.wants_keyframe.fetch_and(!(1 << packet.track), Ordering::AcqRel);
             publisher.throttles[usize::from(packet.track)].satisfy();
@@ -164,6 +169,8 @@ impl Worker {
         for packet in packets.iter().map(|packet| packet.as_any()) {
             if let Some(report) = packet.downcast_ref::<SenderReport>() {
                 self.note_clock(number, report, now);
+            } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+                self.note_reception(number, &report.reports, now);
             } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
                 self.viewer_wants_keyframe(number);
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
@@ -181,6 +188,15 @@ impl Worker {
             publisher.clocks.push(clock);
             self.note_pending(number, now);
         }
+    }
+
+    /// A viewer's words about the streams that she gets; about others she knows nothing.
+    fn note_reception(&mut self, number: u32, reports: &[ReceptionReport], now: Instant) {
+        let Some(peer) = self.peer(number) else { return };
+        let Role::Viewer(viewer) = &peer.role else { return };
+        let ours = reports.iter().filter(|report| viewer.legs.iter().any(|leg| leg.has_ssrc(report.ssrc)));
+        let ours: SmallVec<[ReceptionReport; 2]> = ours.cloned().collect();
+        peer.session.quality.heard_from_viewer(&ours, now);
     }
 
     fn viewer_wants_keyframe(&mut self, number: u32) {

@@ -28,6 +28,7 @@ mod offer;
 mod open;
 mod outbox;
 mod peer;
+mod quality;
 mod registry;
 mod replay;
 mod report;
@@ -36,6 +37,7 @@ mod seal;
 mod stage;
 mod stats;
 mod stun;
+mod survey;
 mod timers;
 mod track;
 mod viewer;
@@ -57,7 +59,14 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use self::{config::Config, negotiate::TEXT_BYTES_MAX, stats::Stats, viewer::Wish};
+pub use self::{
+    config::Config,
+    negotiate::TEXT_BYTES_MAX,
+    quality::{SessionQuality, TooSoon, Watched},
+    stats::Stats,
+    survey::{RoomQuality, SeenQuality, Spread, Survey},
+    viewer::Wish,
+};
 use self::{
     driver::Driver,
     dtls::Identity,
@@ -143,6 +152,8 @@ pub struct ChannelFull;
 enum Failure {
     /// One of the two sides wanted it, or another publisher took the room.
     Left,
+    /// None of its connectivity checks came through in time.
+    Unreachable,
     /// Its handshake did not end in time.
     Handshake,
     /// Its certificate is not the one of its offer.
@@ -161,6 +172,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Left => "left",
+            Self::Unreachable => "unreachable",
             Self::Handshake => "handshake",
             Self::Fingerprint => "fingerprint",
             Self::Keys => "keys",
@@ -295,6 +307,29 @@ impl Media {
         let registry = self.registry();
         let counts = |port: &Port| port.counts.lock().map(|counts| counts.clone()).unwrap_or_default();
         Stats::of(registry.peers(), registry.ports().iter().map(counts))
+    }
+
+    /// What a session's connection is like now.
+    pub fn quality_of(&self, session: SessionId) -> Option<SessionQuality> {
+        self.registry().session_of(session).map(|session| session.quality.read())
+    }
+
+    /// What a viewer's player counted since her session began. Refused when she told a moment ago; false when there is
+    /// no such session of a viewer.
+    pub fn watched(&self, session: SessionId, watched: Watched) -> Result<bool, TooSoon> {
+        let registry = self.registry();
+        let Some(session) = registry.session_of(session).filter(|session| !session.is_publisher) else {
+            return Ok(false);
+        };
+        let news = session.quality.told(watched, registry.config.quality_interval(), Instant::now())?;
+        session.room.seen.add(&news);
+        registry.seen.add(&news);
+        Ok(true)
+    }
+
+    /// What all rooms' media is like, looked at no more than once a second.
+    pub fn survey(&self) -> Arc<Survey> {
+        self.registry().surveyor.look(self.registry(), Instant::now())
     }
 
     /// Whether all workers run. False after a shutdown, or when one ended over an error of its own.

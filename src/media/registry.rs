@@ -19,7 +19,9 @@ use super::{
     codec::{Codec, Kind},
     dtls::Identity,
     negotiate::{Incoming, Outgoing},
+    quality::Quality,
     stats::Counts,
+    survey::{Seen, Surveyor},
     track::{Packet, TrackClock},
     viewer::Wish,
 };
@@ -34,11 +36,18 @@ pub struct Room {
     source: ArcSwapOption<Source>,
     /// Viewers on each worker.
     audience: Box<[AtomicU32]>,
+    /// What its viewers told.
+    pub seen: Seen,
 }
 
 impl Room {
     fn new(id: RoomId, workers: usize) -> Self {
-        Self { id, source: ArcSwapOption::empty(), audience: (0..workers).map(|_| AtomicU32::new(0)).collect() }
+        Self {
+            id,
+            source: ArcSwapOption::empty(),
+            audience: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            seen: Seen::new(),
+        }
     }
 
     pub fn source(&self) -> Option<Arc<Source>> {
@@ -99,6 +108,7 @@ pub struct Session {
     pub channel_is_open: AtomicBool,
     /// Text bytes given to the worker and not yet acknowledged by the peer.
     pub unacknowledged: AtomicUsize,
+    pub quality: Quality,
     is_detached: AtomicBool,
     _seat: Seat,
 }
@@ -189,6 +199,9 @@ pub struct Registry {
     pub is_stopping: AtomicBool,
     /// Names of streams, rising over the life of the server.
     pub stream_names: Arc<AtomicU64>,
+    /// What viewers told, of all rooms.
+    pub seen: Seen,
+    pub surveyor: Surveyor,
     ports: OnceLock<Vec<Port>>,
     rooms: DashMap<RoomId, Arc<Room>>,
     sessions: DashMap<SessionId, Arc<Session>>,
@@ -205,6 +218,8 @@ impl Registry {
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
             stream_names: Arc::new(AtomicU64::new(1)),
+            seen: Seen::new(),
+            surveyor: Surveyor::default(),
             ports: OnceLock::new(),
             rooms: DashMap::new(),
             sessions: DashMap::new(),
@@ -295,6 +310,7 @@ impl Registry {
             is_leaving: AtomicBool::new(false),
             channel_is_open: AtomicBool::new(false),
             unacknowledged: AtomicUsize::new(0),
+            quality: Quality::new(Instant::now()),
             is_detached: AtomicBool::new(false),
             _seat: seat,
         })
@@ -302,6 +318,11 @@ impl Registry {
 
     pub fn session_of(&self, id: SessionId) -> Option<Arc<Session>> {
         self.sessions.get(&id).map(|session| session.clone())
+    }
+
+    /// Looks at every session.
+    pub fn each_session(&self, mut look: impl FnMut(&Session)) {
+        self.sessions.iter().for_each(|session| look(session.value()));
     }
 
     pub fn source_of(&self, room: &RoomId) -> Option<Arc<Source>> {

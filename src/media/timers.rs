@@ -62,6 +62,9 @@ impl Worker {
         if peer.session.is_leaving.load(Ordering::Acquire) {
             return Err(Failure::Left);
         }
+        if peer.path.is_none() && now.saturating_duration_since(peer.joined_at) > config.ice_time() {
+            return Err(Failure::Unreachable);
+        }
         if !peer.progress.is_done() {
             if now.saturating_duration_since(peer.joined_at) > config.handshake_time() {
                 return Err(Failure::Handshake);
@@ -129,8 +132,9 @@ impl Worker {
         let bitrate_max = self.registry.config.publisher_bitrate_max;
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         peer.reported_at = now;
-        let Some(publisher) = peer.publisher() else { return };
+        let Role::Publisher(publisher) = &mut peer.role else { return };
         let reports = publisher.intake.reception_reports(now);
+        peer.session.quality.reported_to_publisher(&reports, now);
         if reports.is_empty() {
             return;
         }
@@ -143,15 +147,18 @@ impl Worker {
         peer.reported_at = now;
         let feed = self.stages.get(&peer.session.room.id).and_then(|stage| stage.feed.as_ref());
         let (Role::Viewer(viewer), Some(feed)) = (&peer.role, feed) else { return };
-        let mut reports: Vec<Box<dyn rtcp::Packet>> = Vec::new();
+        let mut reports = Vec::new();
         for leg in &viewer.legs {
             let tap = leg.position().and_then(|(track, _)| feed.tap(track, now));
             let clock = tap.and_then(|tap| Some((tap.ring.stream(), tap.clock?)));
             if let Some(report) = clock.and_then(|(stream, clock)| leg.report(stream, clock, now)) {
-                reports.push(Box::new(report));
+                reports.push(report);
             }
         }
+        peer.session.quality.switched(viewer.layer(feed));
+        peer.session.quality.reported_to_viewer(&reports, now);
         if !reports.is_empty() {
+            let reports: Vec<Box<dyn rtcp::Packet>> = reports.into_iter().map(|report| Box::new(report) as _).collect();
             peer.send_rtcp(&reports, &mut self.egress, &mut self.counts);
         }
     }

@@ -90,6 +90,13 @@ impl Viewer {
         layer.map(|layer| layer.track)
     }
 
+    /// Which of the layers she is on, from 0 for the smallest.
+    pub fn layer(&self, feed: &Feed) -> Option<u8> {
+        let video = self.legs.iter().find(|leg| leg.kind() == Kind::Video);
+        let (track, _) = video.and_then(|leg| leg.position())?;
+        feed.layers().iter().position(|layer| layer.track == track).map(|place| place as u8)
+    }
+
     /// The video track that she is on, as a bit; all that are not yet begun if there is none.
     pub fn picture_wanted(&self, feed: &Feed) -> u32 {
         let video = self.legs.iter().find(|leg| leg.kind() == Kind::Video);

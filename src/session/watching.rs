@@ -1,11 +1,13 @@
 //! Acts on media: publishing, watching, leaving.
 
+use std::time::Duration;
+
 use tracing::info;
 
 use crate::{
     id::{RoomId, SessionId},
-    media::{self, Answer},
-    protocol::{ErrorCode, Fault, Role},
+    media::{self, Answer, SessionQuality, Watched},
+    protocol::{ErrorCode, Fault, Quality, QualityReport, Role},
     session::{Person, Shop, presence::MediaOwner},
 };
 
@@ -89,10 +91,44 @@ impl Shop {
         self.media.candidate(session, sdp).await.map_err(media_fault)
     }
 
+    /// Takes what a viewer's player counted, and says what her connection is like. Without a session it is about the
+    /// room's publisher, for those who run the show; null while there is none.
+    pub fn quality(&self, person: &Person, room: &RoomId, report: &QualityReport) -> Result<Option<Quality>, Fault> {
+        let Some(session) = report.session else {
+            person.may_run_the_show(self.room(room)?.facts())?;
+            let publisher = self.media.publisher(room);
+            return Ok(publisher.and_then(|session| self.media.quality_of(session)).map(quality));
+        };
+        self.owned(person, room, session)?;
+        if report.tells() {
+            let told = self.media.watched(session, watched(report));
+            told.map_err(|soon| self.limits.too_soon(soon.wait))?;
+        }
+        Ok(self.media.quality_of(session).map(quality))
+    }
+
     fn owned(&self, person: &Person, room: &RoomId, session: SessionId) -> Result<MediaOwner, Fault> {
         let owner = self.presence.media(session).filter(|o| o.room == *room);
         let own = owner.filter(|o| o.sub == *person.sub() || person.role() == Role::Admin);
         own.ok_or_else(|| Fault::not_found("session"))
+    }
+}
+
+fn watched(report: &QualityReport) -> Watched {
+    Watched {
+        first_frame: report.first_frame_ms.map(Duration::from_millis),
+        freezes: report.freezes.unwrap_or(0),
+        frozen: Duration::from_millis(report.freeze_ms.unwrap_or(0)),
+    }
+}
+
+fn quality(seen: SessionQuality) -> Quality {
+    Quality {
+        bits: seen.bits,
+        frames: seen.frames,
+        loss: seen.loss,
+        round_trip_ms: seen.round_trip.map(|time| (time.as_secs_f64() * 1e4).round() / 10.0),
+        layer: seen.layer,
     }
 }
 

@@ -1,6 +1,7 @@
 // Watching a room's video by WHEP, joining again by itself when the picture stops.
 
 import { connected, endSession, isRefusal, negotiate, whenLost } from './peer.js';
+import { PictureQuality } from './quality.js';
 import { jitteredDelay, pause } from './transport.js';
 
 const LOOK_EVERY_MS = 2_000;
@@ -33,6 +34,7 @@ export class Watcher {
    * @param {function(): string} options.token
    * @param {HTMLVideoElement|null} options.video where the picture goes; null to use the data channel only
    * @param {function(): boolean} options.expecting whether packets should be arriving now
+   * @param {function(object): Promise} [options.tell] told what the viewer sees, now and then
    * @param {function(Watcher)} [options.changed] called after each change of `state`
    * @param {function(Watcher)} [options.blocked] called when the browser refuses to play without a tap
    */
@@ -99,6 +101,7 @@ export class Watcher {
       pc.addTransceiver('video', { direction: 'recvonly' });
       pc.addTransceiver('audio', { direction: 'recvonly' });
       const leg = this.#legOf(pc);
+      leg.wishedAt = this.#options.expecting() ? performance.now() : null;
       const { endpoint, token } = this.#options;
       leg.session = await negotiate(pc, endpoint, token(), this.#stop.signal);
       // The page tells whether the picture runs; a debug handle wants the newest connection.
@@ -142,6 +145,8 @@ export class Watcher {
       this.#show(leg.stream);
       whenLost(leg.pc, leg.lost);
       this.#lookAfter(leg);
+      const { video, tell } = this.#options;
+      if (tell) new PictureQuality(leg, { video, wishedAt: leg.wishedAt, tell });
     }
     if (!old) return;
     old.lost('replaced');

@@ -55,6 +55,8 @@ const RULES: &[Rule] = &[
     all("watch", Some("bad_offer")),
     some("candidate", &[Viewer, Admin], "not_found"),
     some("leave", &[Viewer, Admin], "not_found"),
+    // Without a session: the publisher's.
+    some("quality", &[Anchor, Assistant, Admin], "forbidden"),
     all("ping", None),
     // Once is enough.
     all("join", Some("conflict")),
