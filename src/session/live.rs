@@ -234,6 +234,7 @@ impl Live {
                 shop.candidate(person, id, session, &candidate).await.map(|()| json!({}))
             }
             Command::Leave { session } => shop.leave(person, id, session).map(|()| json!({})),
+            Command::View(request) => shop.view(person, id, &request).map(|()| json!({})),
             Command::Quality(report) => Ok(json!({ "quality": shop.quality(person, id, &report)? })),
             Command::Join(_) | Command::Auth { .. } | Command::Ping => Ok(json!({})),
         }
