@@ -15,6 +15,7 @@ impl Shop {
     /// Makes the person the room's publisher. The room's anchor replaces her own running session; anybody else is told
     /// that the room is already live.
     pub async fn publish(&self, person: &Person, room: &RoomId, offer: &str) -> Result<Answer, Fault> {
+        self.may_act(person)?;
         let handle = self.room(room)?;
         person.may_enter(room)?;
         let anchor = person.is_anchor_of(handle.facts());
