@@ -364,10 +364,11 @@ proptest! {
         let (start_bps, min_bps, max_bps) = limits;
         let mut now = Instant::now();
         let mut bandwidth = Bandwidth::new(Limits { start_bps, min_bps, max_bps }, now);
-        for (feedback, ms, packets, lost, remb, wanted) in steps {
+        for (mut feedback, ms, packets, lost, remb, wanted) in steps {
             now += Duration::from_millis(ms);
             for _ in 0..packets {
-                bandwidth.sent(wanted as usize, now);
+                let newest = bandwidth.sent(wanted as usize, now);
+                feedback.base_sequence_number = newest.wrapping_sub(feedback.base_sequence_number % 300);
             }
             if reports {
                 bandwidth.feedback(&feedback, now);
