@@ -80,8 +80,7 @@ impl Pictures {
 
     /// Whether packets wait behind a hole for so long that a keyframe should be asked for.
     pub fn is_stuck(&self, now: Instant) -> bool {
-        !self.waiting.is_empty()
-            && self.last.is_none_or(|(_, at)| now.saturating_duration_since(at) > STUCK_AFTER)
+        !self.waiting.is_empty() && self.last.is_none_or(|(_, at)| now.saturating_duration_since(at) > STUCK_AFTER)
     }
 
     /// The sequence number with its cycles.

@@ -53,13 +53,7 @@ pub struct Sender {
 
 impl Publisher {
     /// `layers` names those of the picture; without any it is one stream.
-    pub fn new(
-        http: Http,
-        room: RoomId,
-        token: String,
-        layers: &'static [&'static str],
-        has_audio: bool,
-    ) -> Self {
+    pub fn new(http: Http, room: RoomId, token: String, layers: &'static [&'static str], has_audio: bool) -> Self {
         Self { http, room, token, layers, has_audio }
     }
 
@@ -100,11 +94,7 @@ impl Publisher {
         Ok(room.media.live)
     }
 
-    async fn negotiate(
-        &self,
-        peer: &mut Peer,
-        layers: Vec<Layer>,
-    ) -> Result<(String, Sender, Option<Sender>), Error> {
+    async fn negotiate(&self, peer: &mut Peer, layers: Vec<Layer>) -> Result<(String, Sender, Option<Sender>), Error> {
         let deadline = self.http.config().media_timeout;
         let video = Sending::add(peer, Kind::Video, layers).await?;
         let audio = if self.has_audio { Some(Sending::add(peer, Kind::Audio, vec![]).await?) } else { None };

@@ -7,7 +7,7 @@ use axum::{
 };
 
 use super::{
-    Answer, App,
+    Answer, App, Peer,
     extract::{self, Bearer, Ids, Sdp},
 };
 use crate::{
@@ -22,9 +22,10 @@ pub(super) async fn whip(
     State(app): State<App>,
     Bearer(person): Bearer,
     Ids(room): Ids<RoomId>,
+    peer: Peer,
     Sdp(offer): Sdp,
 ) -> Answer {
-    let answer = app.shop.publish(&person, &room, &offer).await?;
+    let answer = app.shop.publish(&person, &room, &offer, Some(peer.0.ip())).await?;
     Ok(created("whip", &room, answer))
 }
 
@@ -32,9 +33,10 @@ pub(super) async fn whep(
     State(app): State<App>,
     Bearer(person): Bearer,
     Ids(room): Ids<RoomId>,
+    peer: Peer,
     Sdp(offer): Sdp,
 ) -> Answer {
-    let answer = app.shop.watch(&person, &room, &offer).await?;
+    let answer = app.shop.watch(&person, &room, &offer, Some(peer.0.ip())).await?;
     Ok(created("whep", &room, answer))
 }
 

@@ -1,6 +1,8 @@
 //! Video and sound over the real server: WHIP, WHEP and the session on the data channel.
 
+mod guests;
 mod http;
+mod network;
 mod show;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};

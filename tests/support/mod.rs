@@ -11,6 +11,7 @@ pub mod devtools;
 pub mod offer;
 pub mod page;
 pub mod process;
+pub mod relay;
 pub mod rest;
 pub mod scratch;
 pub mod server;
