@@ -34,6 +34,9 @@ pub struct Config {
     pub stall_seconds: u64,
     /// The least time between two keyframe requests to one publisher, in milliseconds.
     pub keyframe_interval_ms: u64,
+    /// A viewer who comes in begins at the last keyframe if no more bytes than this came since; otherwise a new one is
+    /// asked for.
+    pub fast_start_bytes_max: usize,
     /// What a publisher's encoder may rise to, in bits per second.
     pub publisher_bitrate_max: u32,
     /// How long packets are gathered before they go out together, in milliseconds. 0: not at all.
@@ -71,6 +74,7 @@ impl Default for Config {
             ice_seconds: 10,
             stall_seconds: 2,
             keyframe_interval_ms: 500,
+            fast_start_bytes_max: 512 * 1024,
             publisher_bitrate_max: 4_000_000,
             coalesce_ms: 1,
             report_seconds: 2,

@@ -15,7 +15,7 @@ use super::{
     Failure,
     dtls::{Heard, Keys, Trouble},
     egress::Path,
-    peer::{Role, send_media},
+    peer::{Role, Sending},
     registry::Source,
     stats::Dropped,
     stun::Request,
@@ -84,7 +84,7 @@ impl Worker {
 
     fn hear(&mut self, number: u32, heard: Heard, now: Instant) {
         match heard {
-            Heard::Keys(keys) => self.joined(number, keys),
+            Heard::Keys(keys) => self.joined(number, keys, now),
             Heard::Closed => self.close(number, Failure::Left, now),
             Heard::Data(data) => {
                 if let Some(channel) = self.peer(number).and_then(|peer| peer.channel.as_mut()) {
@@ -95,16 +95,18 @@ impl Worker {
         }
     }
 
-    fn joined(&mut self, number: u32, mut keys: Box<Keys>) {
+    fn joined(&mut self, number: u32, mut keys: Box<Keys>, now: Instant) {
         self.counts.joins += 1;
         let Some(peer) = self.peer(number) else { return };
         let room = peer.session.room.id.clone();
         if let Role::Publisher(publisher) = &peer.role {
             publisher.announced.iter().for_each(|ssrc| keys.opener.announce(*ssrc));
+            keys.opener.expect(publisher.extensions);
         }
         peer.keys = Some(keys);
-        if matches!(&peer.role, Role::Viewer(legs) if !legs.is_empty()) {
-            self.want_keyframe(&room);
+        if matches!(&peer.role, Role::Viewer(viewer) if !viewer.legs.is_empty()) {
+            self.recall(&room);
+            self.serve(&room, number, now);
         }
     }
 
@@ -135,8 +137,8 @@ impl Worker {
         let ends_frame = packet.marker && publisher.source.is_video(packet.track);
         peer.session.quality.received(datagram.len(), ends_frame);
         if packet.starts_keyframe && publisher.source.is_video(packet.track) {
-            publisher.source.wants_keyframe.store(false, Ordering::Release);
-            publisher.throttle.satisfy();
+            publisher.source.wants_keyframe.fetch_and(!(1 << packet.track), Ordering::AcqRel);
+            publisher.throttles[usize::from(packet.track)].satisfy();
         }
         publisher.packets.push(packet);
         publisher.media_at = Some(now);
@@ -191,19 +193,20 @@ impl Worker {
     /// A viewer's words about the streams that she gets; about others she knows nothing.
     fn note_reception(&mut self, number: u32, reports: &[ReceptionReport], now: Instant) {
         let Some(peer) = self.peer(number) else { return };
-        let Role::Viewer(legs) = &peer.role else { return };
-        let ours = reports.iter().filter(|report| legs.iter().any(|leg| leg.has_ssrc(report.ssrc)));
+        let Role::Viewer(viewer) = &peer.role else { return };
+        let ours = reports.iter().filter(|report| viewer.legs.iter().any(|leg| leg.has_ssrc(report.ssrc)));
         let ours: SmallVec<[ReceptionReport; 2]> = ours.cloned().collect();
         peer.session.quality.heard_from_viewer(&ours, now);
     }
 
     fn viewer_wants_keyframe(&mut self, number: u32) {
-        let Some(peer) = self.peer(number) else { return };
+        let Some(peer) = self.peers.get(number as usize).and_then(Option::as_deref) else { return };
+        let Role::Viewer(viewer) = &peer.role else { return };
         let room = peer.session.room.id.clone();
-        if let Role::Viewer(_) = peer.role {
-            self.counts.pli_in += 1;
-            self.want_keyframe(&room);
-        }
+        let feed = self.stages.get(&room).and_then(|stage| stage.feed.as_ref());
+        let wanted = feed.map_or(0, |feed| viewer.picture_wanted(feed));
+        self.counts.pli_in += 1;
+        self.want_keyframe(&room, wanted);
     }
 
     /// A viewer lost a packet.
@@ -211,17 +214,16 @@ impl Worker {
         self.counts.nack_in += 1;
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         let feed = self.stages.get(&peer.session.room.id).and_then(|stage| stage.feed.as_ref());
-        let (Role::Viewer(legs), Some(keys), Some(path), Some(feed)) =
+        let (Role::Viewer(viewer), Some(keys), Some(path), Some(feed)) =
             (&mut peer.role, &mut peer.keys, peer.path, feed)
         else {
             return;
         };
-        let Some(leg) = legs.iter_mut().find(|leg| leg.has_ssrc(ssrc)) else { return };
-        let Some(track) = feed.tracks.iter().find(|track| track.codec.kind() == leg.kind()) else { return };
-        match leg.resend(lost, &track.ring) {
+        let Some(leg) = viewer.legs.iter_mut().find(|leg| leg.has_ssrc(ssrc)) else { return };
+        match leg.resend(lost, |track| feed.ring(track)) {
             Ok((stamp, packet)) => {
                 self.counts.rtx_out += 1;
-                send_media(keys, path, &stamp, &packet.payload, &mut self.egress, &mut self.counts);
+                Sending { keys, path, egress: &mut self.egress, counts: &mut self.counts }.media(&stamp, packet, 0);
             }
             Err(reason) => self.counts.drop_one(reason),
         }

@@ -17,6 +17,7 @@ mod egress;
 #[cfg(test)]
 mod end_to_end;
 mod entrance;
+mod extension;
 mod forward;
 mod gaps;
 mod inbound;
@@ -31,6 +32,7 @@ mod quality;
 mod registry;
 mod replay;
 mod report;
+mod ring;
 mod seal;
 mod stage;
 mod stats;
@@ -38,6 +40,8 @@ mod stun;
 mod survey;
 mod timers;
 mod track;
+mod viewer;
+mod vp8;
 mod worker;
 
 use std::{
@@ -61,6 +65,7 @@ pub use self::{
     quality::{SessionQuality, TooSoon, Watched},
     stats::Stats,
     survey::{RoomQuality, SeenQuality, Spread, Survey},
+    viewer::Wish,
 };
 use self::{
     driver::Driver,
@@ -269,6 +274,16 @@ impl Media {
         }
         port.wake();
         Ok(())
+    }
+
+    /// What a viewer asks to see. False if there is no such viewer, or her worker takes no more for now.
+    pub fn wish(&self, session: SessionId, wish: Wish) -> bool {
+        let registry = self.registry();
+        let Some(session) = registry.session_of(session).filter(|session| !session.is_publisher) else { return false };
+        let port = registry.port(session.worker);
+        let is_taken = port.control.try_send(Control::Wish { session: session.id, wish }).is_ok();
+        port.wake();
+        is_taken
     }
 
     /// Whether a publisher's media is arriving.

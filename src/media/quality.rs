@@ -148,7 +148,6 @@ impl Quality {
     }
 
     /// The layer that a viewer gets from now on.
-    #[expect(dead_code, reason = "viewers have one layer so far")]
     pub fn switched(&self, layer: Option<u8>) {
         self.book().layer = layer;
     }

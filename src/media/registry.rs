@@ -23,6 +23,7 @@ use super::{
     stats::Counts,
     survey::{Seen, Surveyor},
     track::{Packet, TrackClock},
+    viewer::Wish,
 };
 use crate::{
     clock::Clock,
@@ -72,10 +73,11 @@ pub struct Source {
     /// Rises with every publisher of the server: of two in one room the later has the higher.
     pub generation: u64,
     pub worker: usize,
+    /// Of each track; the layers of one picture are tracks of their own.
     pub codecs: Vec<Codec>,
     pub is_live: AtomicBool,
-    /// A viewer needs a keyframe; her worker is told by its port.
-    pub wants_keyframe: AtomicBool,
+    /// Tracks, as bits, of which a viewer needs a keyframe; her worker is told by its port.
+    pub wants_keyframe: AtomicU32,
     /// Media time less the server's running time, in milliseconds.
     media_offset_ms: AtomicI64,
 }
@@ -86,7 +88,11 @@ impl Source {
     }
 
     pub fn tracks(&self) -> Vec<Track> {
-        self.codecs.iter().map(|codec| Track { kind: codec.kind().name(), codec: codec.name() }).collect()
+        let named = |codec: &Codec| Track { kind: codec.kind().name(), codec: codec.name() };
+        let mut tracks: Vec<Track> = self.codecs.iter().map(named).collect();
+        // Layers are one track to those who watch.
+        tracks.dedup();
+        tracks
     }
 }
 
@@ -137,7 +143,19 @@ pub enum Part {
 
 pub enum Control {
     Join(Box<Admission>),
-    Text { session: SessionId, text: Bytes },
+    Text {
+        session: SessionId,
+        text: Bytes,
+    },
+    Wish {
+        session: SessionId,
+        wish: Wish,
+    },
+    /// Worker `to` has its first viewer of a room whose publisher is here, and nothing to begin with.
+    Recall {
+        room: RoomId,
+        to: usize,
+    },
 }
 
 /// Packets of one publisher that came together, and her clocks.
@@ -257,7 +275,7 @@ impl Registry {
             worker: session.worker,
             codecs,
             is_live: AtomicBool::new(false),
-            wants_keyframe: AtomicBool::new(false),
+            wants_keyframe: AtomicU32::new(0),
             media_offset_ms: AtomicI64::new(0),
         });
         // The room's entry is held: of two publishers at once, the one with the higher generation stays.

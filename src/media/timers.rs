@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use smallvec::SmallVec;
+
 use super::{
     Event, Failure,
     peer::Role,
@@ -45,8 +47,8 @@ impl Worker {
                 self.ask_for_lost(number, now);
                 self.notice_stall(number, now);
             }
-            Role::Viewer(legs) => {
-                legs.iter_mut().for_each(|leg| leg.refill_resends());
+            Role::Viewer(viewer) => {
+                viewer.legs.iter_mut().for_each(|leg| leg.refill_resends());
                 if since_report >= report_interval {
                     self.report_to_viewer(number, now);
                 }
@@ -98,16 +100,18 @@ impl Worker {
             let number = self.publishers[place];
             let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { continue };
             let Role::Publisher(publisher) = &mut peer.role else { continue };
-            if publisher.source.wants_keyframe.swap(false, Ordering::AcqRel) {
-                publisher.throttle.want();
-            }
-            // A publisher without video yet begins with a keyframe anyway; the wish is kept until then.
-            let videos = if publisher.throttle.is_wanted() { publisher.intake.video_ssrcs() } else { Vec::new() };
-            if videos.is_empty() || !publisher.throttle.ask(now) {
-                continue;
+            let wanted = publisher.source.wants_keyframe.swap(0, Ordering::AcqRel);
+            let mut asked: SmallVec<[u32; 4]> = SmallVec::new();
+            for (track, throttle) in publisher.throttles.iter_mut().enumerate() {
+                if wanted & 1 << track != 0 {
+                    throttle.want();
+                }
+                // A track that has not come yet begins with a keyframe anyway; the wish is kept until then.
+                let ssrc = publisher.intake.ssrc_of(track).filter(|_| throttle.is_wanted());
+                asked.extend(ssrc.filter(|_| throttle.ask(now)));
             }
             let ours = publisher.ssrc;
-            for video in videos {
+            for video in asked {
                 self.counts.pli_sent += 1;
                 peer.send_rtcp(&keyframe_request(ours, video), &mut self.egress, &mut self.counts);
             }
@@ -142,15 +146,16 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         peer.reported_at = now;
         let feed = self.stages.get(&peer.session.room.id).and_then(|stage| stage.feed.as_ref());
-        let (Role::Viewer(legs), Some(feed)) = (&peer.role, feed) else { return };
+        let (Role::Viewer(viewer), Some(feed)) = (&peer.role, feed) else { return };
         let mut reports = Vec::new();
-        for track in &feed.tracks {
-            let leg = legs.iter().find(|leg| leg.kind() == track.codec.kind());
-            let clock = feed.clock(track, now);
-            if let Some(report) = leg.zip(clock).and_then(|(leg, clock)| leg.report(track.stream, clock, now)) {
+        for leg in &viewer.legs {
+            let tap = leg.position().and_then(|(track, _)| feed.tap(track, now));
+            let clock = tap.and_then(|tap| Some((tap.ring.stream(), tap.clock?)));
+            if let Some(report) = clock.and_then(|(stream, clock)| leg.report(stream, clock, now)) {
                 reports.push(report);
             }
         }
+        peer.session.quality.switched(viewer.layer(feed));
         peer.session.quality.reported_to_viewer(&reports, now);
         if !reports.is_empty() {
             let reports: Vec<Box<dyn rtcp::Packet>> = reports.into_iter().map(|report| Box::new(report) as _).collect();
