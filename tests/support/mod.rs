@@ -8,6 +8,7 @@ pub mod chain;
 pub mod chrome;
 pub mod cli;
 pub mod devtools;
+pub mod namespace;
 pub mod offer;
 pub mod page;
 pub mod process;
