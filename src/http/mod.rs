@@ -37,7 +37,7 @@ pub use server::{Server, ServerError, Serving};
 use crate::{
     fanout::Fanout,
     protocol::Fault,
-    session::{Channels, Shop},
+    session::{Channels, Rehearsals, Shop},
 };
 use error::Problem;
 
@@ -105,7 +105,9 @@ impl Default for MetricsConfig {
 pub struct App {
     pub config: Arc<Config>,
     pub metrics: Arc<MetricsConfig>,
+    /// The real one. Whoever acts is led to hers by [`extract::Bearer`].
     pub shop: Arc<Shop>,
+    pub rehearsals: Arc<Rehearsals>,
     pub fanout: Fanout,
     pub channels: Arc<Channels>,
     /// Files beside the pages: the demo's pictures.
@@ -127,7 +129,7 @@ pub fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/v1/ops", get(ops::ops))
         .route("/v1/rooms", post(rooms::create).get(rooms::list))
-        .route("/v1/rooms/{room}", get(rooms::snapshot))
+        .route("/v1/rooms/{room}", get(rooms::snapshot).delete(rooms::end))
         .route("/v1/rooms/{room}/show", post(rooms::show))
         .route("/v1/rooms/{room}/shelf", put(rooms::shelf))
         .route("/v1/rooms/{room}/pin", post(rooms::pin).delete(rooms::unpin))

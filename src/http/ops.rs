@@ -65,7 +65,7 @@ impl Rates {
     }
 }
 
-pub(super) async fn ops(State(app): State<App>, Bearer(person): Bearer) -> Answer {
+pub(super) async fn ops(State(app): State<App>, Bearer { person, .. }: Bearer) -> Answer {
     person.may_operate()?;
     Ok(ok(&report(&app)))
 }

@@ -45,6 +45,7 @@ static ASSETS: &[Asset] = assets![
     "pages.css",
     "peer.js",
     "publish.js",
+    "picture-size.js",
     "quality.js",
     "run-sheet.js",
     "session.js",

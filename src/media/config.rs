@@ -37,6 +37,12 @@ pub struct Config {
     /// A viewer who comes in begins at the last keyframe if no more bytes than this came since; otherwise a new one is
     /// asked for.
     pub fast_start_bytes_max: usize,
+    /// What a viewer's link is taken to carry before she reported on it, and the most it is ever taken to, in bits per
+    /// second.
+    pub viewer_bitrate_start: u32,
+    pub viewer_bitrate_max: u32,
+    /// A viewer whose link does not carry the smallest layer for this many seconds gets the sound alone.
+    pub audio_only_seconds: u64,
     /// What a publisher's encoder may rise to, in bits per second.
     pub publisher_bitrate_max: u32,
     /// How long packets are gathered before they go out together, in milliseconds. 0: not at all.
@@ -75,6 +81,9 @@ impl Default for Config {
             stall_seconds: 2,
             keyframe_interval_ms: 500,
             fast_start_bytes_max: 512 * 1024,
+            viewer_bitrate_start: 1_000_000,
+            viewer_bitrate_max: 20_000_000,
+            audio_only_seconds: 3,
             publisher_bitrate_max: 4_000_000,
             coalesce_ms: 1,
             report_seconds: 2,
@@ -166,6 +175,10 @@ impl Config {
 
     pub(super) fn keyframe_interval(&self) -> Duration {
         Duration::from_millis(self.keyframe_interval_ms)
+    }
+
+    pub(super) fn audio_only_time(&self) -> Duration {
+        Duration::from_secs(self.audio_only_seconds)
     }
 
     pub(super) fn coalesce_time(&self) -> Duration {

@@ -3,11 +3,14 @@
 use std::{sync::atomic::Ordering, time::Instant};
 
 use rtcp::{
-    payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
+    payload_feedbacks::{
+        full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication,
+        receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
+    },
     receiver_report::ReceiverReport,
     reception_report::ReceptionReport,
     sender_report::SenderReport,
-    transport_feedbacks::transport_layer_nack::TransportLayerNack,
+    transport_feedbacks::{transport_layer_cc::TransportLayerCc, transport_layer_nack::TransportLayerNack},
 };
 use smallvec::SmallVec;
 
@@ -171,11 +174,15 @@ impl Worker {
                 self.note_clock(number, report, now);
             } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
                 self.note_reception(number, &report.reports, now);
+            } else if let Some(feedback) = packet.downcast_ref::<TransportLayerCc>() {
+                self.note_feedback(number, feedback, now);
+            } else if let Some(remb) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+                self.note_remb(number, remb.bitrate);
             } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
                 self.viewer_wants_keyframe(number);
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
                 let lost = nack.nacks.iter().flat_map(|pair| pair.into_iter()).take(nacks_left);
-                nacks_left -= lost.map(|lost| self.resend(number, nack.media_ssrc, lost)).count();
+                nacks_left -= lost.map(|lost| self.resend(number, nack.media_ssrc, lost, now)).count();
             }
         }
         Ok(())
@@ -197,6 +204,23 @@ impl Worker {
         let ours = reports.iter().filter(|report| viewer.legs.iter().any(|leg| leg.has_ssrc(report.ssrc)));
         let ours: SmallVec<[ReceptionReport; 2]> = ours.cloned().collect();
         peer.session.quality.heard_from_viewer(&ours, now);
+        let round_trip = peer.session.quality.read().round_trip;
+        if let Role::Viewer(viewer) = &mut peer.role {
+            let worst = ours.iter().map(|report| report.fraction_lost).max();
+            worst.into_iter().for_each(|lost| viewer.heard_report(lost, round_trip, now));
+        }
+    }
+
+    fn note_feedback(&mut self, number: u32, feedback: &TransportLayerCc, now: Instant) {
+        if let Some(Role::Viewer(viewer)) = self.peer(number).map(|peer| &mut peer.role) {
+            viewer.heard_feedback(feedback, now);
+        }
+    }
+
+    fn note_remb(&mut self, number: u32, bits_per_second: f32) {
+        if let Some(Role::Viewer(viewer)) = self.peer(number).map(|peer| &mut peer.role) {
+            viewer.heard_remb(bits_per_second);
+        }
     }
 
     fn viewer_wants_keyframe(&mut self, number: u32) {
@@ -210,7 +234,7 @@ impl Worker {
     }
 
     /// A viewer lost a packet.
-    fn resend(&mut self, number: u32, ssrc: u32, lost: u16) {
+    fn resend(&mut self, number: u32, ssrc: u32, lost: u16, now: Instant) {
         self.counts.nack_in += 1;
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         let feed = self.stages.get(&peer.session.room.id).and_then(|stage| stage.feed.as_ref());
@@ -219,12 +243,9 @@ impl Worker {
         else {
             return;
         };
-        let Some(leg) = viewer.legs.iter_mut().find(|leg| leg.has_ssrc(ssrc)) else { return };
-        match leg.resend(lost, |track| feed.ring(track)) {
-            Ok((stamp, packet)) => {
-                self.counts.rtx_out += 1;
-                Sending { keys, path, egress: &mut self.egress, counts: &mut self.counts }.media(&stamp, packet, 0);
-            }
+        let mut sending = Sending { keys, path, egress: &mut self.egress, counts: &mut self.counts };
+        match viewer.resend(ssrc, lost, feed, &mut sending, now) {
+            Ok(()) => self.counts.rtx_out += 1,
             Err(reason) => self.counts.drop_one(reason),
         }
     }

@@ -8,6 +8,7 @@
 //! It owns sessions, keys and media. It deliberately does not know who may publish or watch, what HTTP is, or what a
 //! text on the data channel says.
 
+mod bandwidth;
 mod channel;
 mod codec;
 mod config;
@@ -23,10 +24,12 @@ mod gaps;
 mod inbound;
 mod intake;
 mod keyframe;
+mod layers;
 mod negotiate;
 mod offer;
 mod open;
 mod outbox;
+mod pacer;
 mod peer;
 mod quality;
 mod registry;
@@ -61,11 +64,12 @@ use tokio::sync::mpsc;
 
 pub use self::{
     config::Config,
+    layers::Wish,
     negotiate::TEXT_BYTES_MAX,
     quality::{SessionQuality, TooSoon, Watched},
     stats::Stats,
     survey::{RoomQuality, SeenQuality, Spread, Survey},
-    viewer::Wish,
+    viewer::View,
 };
 use self::{
     driver::Driver,
@@ -277,11 +281,11 @@ impl Media {
     }
 
     /// What a viewer asks to see. False if there is no such viewer, or her worker takes no more for now.
-    pub fn wish(&self, session: SessionId, wish: Wish) -> bool {
+    pub fn view(&self, session: SessionId, view: View) -> bool {
         let registry = self.registry();
         let Some(session) = registry.session_of(session).filter(|session| !session.is_publisher) else { return false };
         let port = registry.port(session.worker);
-        let is_taken = port.control.try_send(Control::Wish { session: session.id, wish }).is_ok();
+        let is_taken = port.control.try_send(Control::View { session: session.id, view }).is_ok();
         port.wake();
         is_taken
     }

@@ -45,7 +45,7 @@ pub struct Peer {
 
 pub enum Role {
     Publisher(Box<Publisher>),
-    Viewer(Viewer),
+    Viewer(Box<Viewer>),
 }
 
 pub struct Publisher {
@@ -74,8 +74,9 @@ impl Peer {
     ) -> Self {
         let role = match admission.part {
             Part::Viewer { streams } => {
+                let reports = streams.iter().any(|plan| plan.transport.is_some());
                 let legs = streams.into_iter().map(|plan| Leg::new(plan, rand::random())).collect();
-                Role::Viewer(Viewer::new(legs, config.fast_start_bytes_max))
+                Role::Viewer(Box::new(Viewer::new(legs, reports, config, now)))
             }
             Part::Publisher { source, streams } => {
                 let announced = streams.iter().flat_map(|stream| [stream.announced.media, stream.announced.rtx]);

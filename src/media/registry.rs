@@ -23,7 +23,7 @@ use super::{
     stats::Counts,
     survey::{Seen, Surveyor},
     track::{Packet, TrackClock},
-    viewer::Wish,
+    viewer::View,
 };
 use crate::{
     clock::Clock,
@@ -152,9 +152,9 @@ pub enum Control {
         session: SessionId,
         text: Bytes,
     },
-    Wish {
+    View {
         session: SessionId,
-        wish: Wish,
+        view: View,
     },
     /// Worker `to` has its first viewer of a room whose publisher is here, and nothing to begin with.
     Recall {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::{
     codec::{Codec, Kind},
     forward::Tap,
+    layers::Layer,
     registry::{Burst, Source},
     report::ntp_of,
     ring::{Arrival, Ring},
@@ -31,7 +32,9 @@ pub struct Stage {
 pub struct Feed {
     pub source: Arc<Source>,
     tracks: Vec<FeedTrack>,
-    /// Her video as it is now, the smallest first.
+    /// The tracks of her picture, the smallest first: a layer's id is its place here.
+    sizes: SmallVec<[u8; 4]>,
+    /// Those whose packets come, rising.
     layers: SmallVec<[Layer; 4]>,
     began: Instant,
     surveyed_at: Instant,
@@ -44,17 +47,10 @@ struct FeedTrack {
     arrival: Option<SenderClock>,
     /// Bytes since the last survey.
     bytes: usize,
+    /// Of the last seconds; 0 when nothing came in the last one.
     bits_per_second: Option<u32>,
+    most_bits_per_second: u32,
     height: Option<u16>,
-}
-
-/// One size of a publisher's picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layer {
-    pub track: u8,
-    /// None in its first second.
-    pub bits_per_second: Option<u32>,
-    pub height: Option<u16>,
 }
 
 /// Packets of a burst that viewers may be past already.
@@ -100,15 +96,31 @@ impl Feed {
             arrival: None,
             bytes: 0,
             bits_per_second: None,
+            most_bits_per_second: 0,
             height: None,
         };
         let tracks = source.codecs.iter().copied().map(track).collect();
-        Self { tracks, source, layers: SmallVec::new(), began: now, surveyed_at: now }
+        Self { tracks, source, sizes: SmallVec::new(), layers: SmallVec::new(), began: now, surveyed_at: now }
     }
 
     /// The layers whose packets come, the smallest first.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// The track of a layer that comes.
+    pub fn track_of(&self, id: u8) -> Option<u8> {
+        self.layers.iter().any(|layer| layer.id == id).then(|| self.sizes[usize::from(id)])
+    }
+
+    /// Which layer a video track is, whether or not it comes.
+    pub fn layer_of(&self, track: u8) -> Option<u8> {
+        self.sizes.iter().position(|size| *size == track).map(|id| id as u8)
+    }
+
+    /// What the sound takes, in bits per second.
+    pub fn audio_bps(&self) -> u32 {
+        self.audio().and_then(|track| self.tracks[usize::from(track)].bits_per_second).unwrap_or(0)
     }
 
     pub fn audio(&self) -> Option<u8> {
@@ -162,15 +174,20 @@ impl Feed {
     }
 
     fn rank(&mut self) {
-        let video = self.tracks.iter().enumerate().filter(|(_, track)| track.codec.kind() == Kind::Video);
-        let comes = video.filter(|(_, track)| track.bytes > 0 || track.bits_per_second.is_some_and(|bits| bits > 0));
-        let layer = |(place, track): (usize, &FeedTrack)| Layer {
-            track: place as u8,
-            bits_per_second: track.bits_per_second,
-            height: track.height,
+        let video = |track: &u8| self.tracks[usize::from(*track)].codec.kind() == Kind::Video;
+        let mut sizes: SmallVec<[u8; 4]> = (0..self.tracks.len() as u8).filter(video).collect();
+        sizes.sort_by_key(|track| {
+            let track = &self.tracks[usize::from(*track)];
+            (track.height, track.most_bits_per_second)
+        });
+        let layer = |(id, track): (usize, &u8)| {
+            let track = &self.tracks[usize::from(*track)];
+            let bitrate_bps = track.bits_per_second.unwrap_or(0);
+            let comes = track.bytes > 0 || bitrate_bps > 0;
+            comes.then_some(Layer { id: id as u8, bitrate_bps, height: track.height })
         };
-        self.layers = comes.map(layer).collect();
-        self.layers.sort_by_key(|layer| (layer.height, layer.bits_per_second.unwrap_or(u32::MAX)));
+        self.layers = sizes.iter().enumerate().filter_map(layer).collect();
+        self.sizes = sizes;
     }
 }
 
@@ -192,9 +209,12 @@ impl FeedTrack {
     }
 
     fn measure(&mut self, passed: Duration) {
-        let bits = self.bytes as f64 * 8.0 / passed.as_secs_f64();
+        let bits = (self.bytes as f64 * 8.0 / passed.as_secs_f64()) as u32;
         self.bytes = 0;
-        self.bits_per_second = Some(bits as u32);
+        // A second with a keyframe has more than one without: two are taken together.
+        let smooth = self.bits_per_second.filter(|before| *before > 0 && bits > 0);
+        self.bits_per_second = Some(smooth.map_or(bits, |before| before / 2 + bits / 2));
+        self.most_bits_per_second = self.most_bits_per_second.max(bits);
     }
 }
 

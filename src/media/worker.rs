@@ -20,7 +20,7 @@ use super::{
     registry::{Admission, Burst, Control, Registry},
     stage::{Stage, ntp_of_unix_ms},
     stats::{Counts, Dropped},
-    viewer::Wish,
+    viewer::View,
 };
 use crate::id::{RoomId, SessionId};
 
@@ -115,17 +115,17 @@ impl Worker {
         match control {
             Control::Join(admission) => self.join(*admission, now),
             Control::Text { session, text } => self.send_text(session, &text, now),
-            Control::Wish { session, wish } => self.note_wish(session, wish),
+            Control::View { session, view } => self.note_view(session, view),
             Control::Recall { room, to } => self.tell_history(&room, to),
         }
     }
 
-    fn note_wish(&mut self, session: SessionId, wish: Wish) {
+    fn note_view(&mut self, session: SessionId, view: View) {
         let number = self.by_session.get(&session).copied();
         if let Some(peer) = number.and_then(|number| self.peer(number))
             && let Role::Viewer(viewer) = &mut peer.role
         {
-            viewer.wish = wish;
+            viewer.view = view;
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     id::{HoldId, Money, ProductId, SessionId, SkuId, Who},
-    protocol::{Fault, LineRequest, QualityReport, error::ErrorCode},
+    protocol::{Fault, LineRequest, QualityReport, ViewRequest, error::ErrorCode},
 };
 
 /// One message of a client, decoded.
@@ -34,6 +34,7 @@ pub enum Command {
     Candidate { session: SessionId, candidate: String },
     Leave { session: SessionId },
     Quality(QualityReport),
+    View(ViewRequest),
     Ping,
 }
 
@@ -199,6 +200,7 @@ impl Command {
             }
             "leave" => body::<CandidateBody>(value).map(|b| Self::Leave { session: b.session })?,
             "quality" => Self::Quality(body(value)?),
+            "view" => Self::View(body(value)?),
             "ping" => Self::Ping,
             _ => return Err(Fault::new(ErrorCode::UnknownCommand, "no such command")),
         })

@@ -25,7 +25,7 @@ pub use order::{
     Hold, HoldLine, HoldState, LineRequest, Order, OrderLine, OrderPage, OrderState, Private, PrivateBody,
 };
 pub use product::{Product, ProductSku};
-pub use quality::{Quality, QualityReport};
+pub use quality::{LayerWish, Quality, QualityReport, ViewRequest};
 pub use run_sheet::{ComingUp, Explained, RunSheet};
 pub use token::{Claims, Power, Role, RoomScope};
 

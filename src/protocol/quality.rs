@@ -28,6 +28,31 @@ impl QualityReport {
     }
 }
 
+/// The command `view`: what a viewer wants of the picture of her session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewRequest {
+    pub session: SessionId,
+    #[serde(default)]
+    pub layer: LayerWish,
+    /// Of the picture on her screen, in pixels: no larger layer is sent than fills it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u16>,
+}
+
+/// Which of the anchor's layers; the link may not carry it, and then the next smaller one comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerWish {
+    /// The best that the link and the screen take.
+    #[default]
+    Auto,
+    High,
+    Middle,
+    Low,
+    /// The sound alone.
+    Audio,
+}
+
 /// The answer. What is not known yet is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {

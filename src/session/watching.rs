@@ -6,8 +6,8 @@ use tracing::info;
 
 use crate::{
     id::{RoomId, SessionId},
-    media::{self, Answer, SessionQuality, Watched},
-    protocol::{ErrorCode, Fault, Quality, QualityReport, Role},
+    media::{self, Answer, SessionQuality, View, Watched, Wish},
+    protocol::{ErrorCode, Fault, LayerWish, Quality, QualityReport, Role, ViewRequest},
     session::{Person, Shop, limits::Place, presence::MediaOwner},
 };
 
@@ -22,6 +22,7 @@ impl Shop {
         offer: &str,
         from: Option<IpAddr>,
     ) -> Result<Answer, Fault> {
+        self.may_act(person)?;
         let handle = self.room(room)?;
         person.may_enter(room)?;
         let anchor = person.is_anchor_of(handle.facts());
@@ -128,6 +129,22 @@ impl Shop {
             told.map_err(|soon| self.limits.too_soon(soon.wait))?;
         }
         Ok(self.media.quality_of(session).map(quality))
+    }
+
+    /// Notes what a viewer wants to see of her session's picture.
+    pub fn view(&self, person: &Person, room: &RoomId, request: &ViewRequest) -> Result<(), Fault> {
+        self.owned(person, room, request.session)?;
+        let wish = match request.layer {
+            LayerWish::Auto => Wish::Auto,
+            LayerWish::Low => Wish::Layer(0),
+            LayerWish::Middle => Wish::Layer(1),
+            LayerWish::High => Wish::Layer(u8::MAX),
+            LayerWish::Audio => Wish::AudioOnly,
+        };
+        match self.media.view(request.session, View { wish, height: request.height }) {
+            true => Ok(()),
+            false => Err(Fault::not_found("session")),
+        }
     }
 
     fn owned(&self, person: &Person, room: &RoomId, session: SessionId) -> Result<MediaOwner, Fault> {

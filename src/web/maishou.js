@@ -201,6 +201,7 @@ export class Room extends EventTarget {
       video,
       expecting: () => this.status !== 'closed' && this.state.media.live,
       tell: (seen) => this.#command('quality', seen),
+      want: (view) => this.#command('view', view),
       changed: (watcher) => this.#emit('video', watcher),
       blocked: (watcher) => this.#emit('blocked', watcher),
     });
