@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use maishou::{
-    client::{Anchor, Config, Server, Viewer, Watcher},
+    client::{Anchor, Config, Server, Watcher},
     protocol::QualityReport,
 };
 
@@ -24,14 +24,14 @@ use crate::support::{
 const ALL_LAYERS_BITS: u64 = 1_950_000;
 const LARGE_BITS: u64 = 1_300_000;
 
-/// Waits until the viewer's layer, as the server sees it, is as told; returns how long that took.
-async fn on_layer(viewer: &Viewer, watcher: &Watcher, deadline: Duration, layer: impl Fn(u8) -> bool) -> Duration {
+/// The heights of the layers' pictures.
+const LARGE: u16 = 1_280;
+
+/// Waits until the viewer's picture is of a height as told; returns how long that took.
+async fn on_layer(watcher: &Watcher, deadline: Duration, is_meant: impl Fn(u16) -> bool) -> Duration {
     let started = Instant::now();
-    wait_until("the layer", deadline, async || {
-        let seen = ask(viewer, &watcher.quality()).await?;
-        seen.layer.is_some_and(&layer).then_some(())
-    })
-    .await;
+    let changed = watcher.wait_for(deadline, |stats| stats.video.height > 0 && is_meant(stats.video.height)).await;
+    changed.unwrap_or_else(|error| panic!("{error}: {:?}", watcher.stats()));
     started.elapsed()
 }
 
@@ -43,7 +43,10 @@ async fn three_layers_arrive_and_a_viewer_gets_the_large_one() {
     let her = far.join(&far.studio.shop.anchor_token(&far.studio.server)).await;
     watcher.wait_for(DEADLINE, |stats| stats.pictures.shown > 50).await.expect("it plays");
     let viewer = far.join(&far.studio.shop.viewer_token(&far.studio.server, "far")).await;
-    on_layer(&viewer, &watcher, DEADLINE, |layer| layer == 2).await;
+    on_layer(&watcher, Duration::from_secs(30), |height| height == LARGE).await;
+    let shown =
+        wait_until("the server to say so", DEADLINE, async || ask(&viewer, &watcher.quality()).await?.layer).await;
+    assert_eq!(shown, 2);
 
     let uplink = wait_until("all three to arrive", DEADLINE, async || {
         let uplink = ask(&her, &QualityReport::default()).await?;
@@ -94,10 +97,10 @@ async fn a_keyframe_request_for_one_layer_brings_it() {
 }
 
 /// From 600 kb/s, where the middle layer fits, back to a line on which all do.
-async fn narrows_and_widens(viewer: &Viewer, watcher: &Watcher, narrow: impl FnOnce(), widen: impl FnOnce()) {
-    on_layer(viewer, watcher, Duration::from_secs(30), |layer| layer == 2).await;
+async fn narrows_and_widens(watcher: &Watcher, narrow: impl FnOnce(), widen: impl FnOnce()) {
+    on_layer(watcher, Duration::from_secs(30), |height| height == LARGE).await;
     narrow();
-    let down = on_layer(viewer, watcher, Duration::from_secs(20), |layer| layer < 2).await;
+    let down = on_layer(watcher, Duration::from_secs(20), |height| height < LARGE).await;
     let before = watcher.stats().pictures;
     let plays = watcher.wait_for(DEADLINE, |stats| stats.pictures.shown > before.shown + 200).await;
     let settled = plays.expect("it plays").pictures;
@@ -105,7 +108,7 @@ async fn narrows_and_widens(viewer: &Viewer, watcher: &Watcher, narrow: impl FnO
     assert!(down <= Duration::from_secs(5), "{down:?}");
 
     widen();
-    let up = on_layer(viewer, watcher, Duration::from_secs(30), |layer| layer == 2).await;
+    let up = on_layer(watcher, Duration::from_secs(30), |height| height == LARGE).await;
     println!("widened: the large layer after {up:?}; {:?}", watcher.stats().pictures);
     assert!(up <= Duration::from_secs(15), "{up:?}");
 }
@@ -116,10 +119,8 @@ async fn a_narrow_link_has_a_layer_that_fits_and_gets_the_large_one_back() {
     let far = Far::open(23).await;
     let anchor = far.go_live_with(layered_clip()).await;
     let watcher = far.watch().await;
-    let viewer = far.join(&far.studio.shop.viewer_token(&far.studio.server, "far")).await;
     let away = Duration::from_millis(20);
     narrows_and_widens(
-        &viewer,
         &watcher,
         || far.relay.to_client(VIEWER, Line::narrow(600_000).with_delay(away)),
         || far.relay.to_client(VIEWER, Line::default().with_delay(away)),
@@ -141,7 +142,6 @@ async fn a_line_narrowed_by_the_kernel_has_a_layer_that_fits_too() {
     let config = Config { bind: Some(namespace.here), ..Config::default() };
     let anchor = Anchor::publish(&at, &room(), &hers, layered_clip(), &config).await.expect("she goes live");
     let watcher = Watcher::watch(&at, &room(), &viewers, false, &config).await.expect("she watches");
-    let viewer = Viewer::join(&at, &room(), &viewers, &config).await.expect("she joins");
-    narrows_and_widens(&viewer, &watcher, || namespace.narrow(600), || namespace.widen()).await;
+    narrows_and_widens(&watcher, || namespace.narrow(600), || namespace.widen()).await;
     anchor.stop().await;
 }

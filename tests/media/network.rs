@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{Studio, clip, room};
 use crate::support::{
     relay::{Line, Relay},
+    server::Plan,
     shop::Shop,
     wait::{DEADLINE, wait_until},
 };
@@ -26,7 +27,11 @@ pub(super) struct Far {
 
 impl Far {
     pub async fn open(seed: u64) -> Self {
-        let server = Relay::plan().set("MEDIA__QUALITY_INTERVAL_MS", "0").start().await;
+        Self::open_with(Relay::plan(), seed).await
+    }
+
+    async fn open_with(plan: Plan, seed: u64) -> Self {
+        let server = plan.set("MEDIA__QUALITY_INTERVAL_MS", "0").start().await;
         let shop = Shop::open(&server, super::ROOM).await;
         let relay = Relay::before(&server, seed).await;
         Self { studio: Studio { server, shop }, relay }
@@ -190,4 +195,32 @@ async fn an_anchor_whose_network_is_gone_is_missed_soon_and_her_picture_is_back_
     assert!(sends_at.elapsed() < Duration::from_secs(1), "{after:?}");
     assert!(!after.gone, "without joining again");
     anchor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_whose_data_channel_stood_still_goes_on_from_a_snapshot_and_takes_little_meanwhile() {
+    let plan = Relay::plan().set("MEDIA__CHANNEL_BACKLOG_BYTES_MAX", "16384").set("RING__FRAMES_MAX", "64");
+    let plan = plan.set("ROOM__CHAT_PER_SECOND", "0").set("LIMITS__COMMENTS_PER_SECOND", "1000");
+    let far = Far::open_with(plan.set("LIMITS__COMMANDS_PER_SECOND", "1000"), 29).await;
+    let token = far.studio.shop.viewer_token(&far.studio.server, "far");
+    let watcher = Watcher::watch(&far.studio.at(), &room(), &token, true, &from(VIEWER)).await.expect("she watches");
+    let viewer = watcher.join_room(&token).await.expect("she joins over the channel");
+    let talker = far.join(&far.studio.shop.viewer_token(&far.studio.server, "talker")).await;
+    talker.comment("before").await.expect("a comment");
+    viewer.wait_for(DEADLINE, |view| view.texts().any(|text| text == "before")).await.expect("it arrives");
+    let before = viewer.look(|view| view.counters.snapshots);
+
+    far.relay.both(VIEWER, Line::CUT);
+    let long = "long ".repeat(39);
+    for tens in 0..30 {
+        let texts: Vec<String> = (0..10).map(|ones| format!("{long}{}", tens * 10 + ones)).collect();
+        let said = futures_util::future::join_all(texts.iter().map(|text| talker.comment(text))).await;
+        assert!(said.iter().all(Result::is_ok), "the room goes on: {said:?}");
+    }
+    far.relay.both(VIEWER, Line::default());
+    talker.comment("after").await.expect("a comment");
+    viewer.wait_for(DEADLINE, |view| view.texts().any(|text| text == "after")).await.expect("she is there again");
+    let snapshots = viewer.look(|view| view.counters.snapshots) - before;
+    assert!(snapshots >= 1, "sixteen kilobytes and sixty-four frames were kept for her, and no more");
+    assert!(!watcher.stats().gone, "in the same session");
 }
