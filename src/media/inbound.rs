@@ -137,7 +137,7 @@ impl Worker {
         }
         // Padding is an error here: it says that she is there, but not that there is something to see.
         let packet = publisher.intake.receive(opened, now)?;
-        let ends_frame = packet.marker && publisher.source.is_video(packet.track);
+        let ends_frame = packet.marker && publisher.source.counts_frames(packet.track);
         peer.session.quality.received(datagram.len(), ends_frame);
         if packet.starts_keyframe && publisher.source.is_video(packet.track) {
             publisher.source.wants_keyframe.fetch_and(!(1 << packet.track), Ordering::AcqRel);

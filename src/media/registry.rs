@@ -103,6 +103,11 @@ impl Source {
         self.codecs.get(usize::from(track)).is_some_and(|codec| codec.kind() == Kind::Video)
     }
 
+    /// The track whose pictures are counted: of layers, which all have the same ones, the first.
+    pub fn counts_frames(&self, track: u8) -> bool {
+        self.codecs.iter().position(|codec| codec.kind() == Kind::Video) == Some(usize::from(track))
+    }
+
     pub fn tracks(&self) -> Vec<Track> {
         let named = |codec: &Codec| Track { kind: codec.kind().name(), codec: codec.name() };
         let mut tracks: Vec<Track> = self.codecs.iter().map(named).collect();
