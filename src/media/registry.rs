@@ -82,6 +82,22 @@ pub struct Source {
     media_offset_ms: AtomicI64,
 }
 
+#[cfg(test)]
+impl Source {
+    /// One that no room has.
+    pub fn example(codecs: Vec<Codec>, generation: u64) -> Self {
+        Self {
+            session: SessionId::make(),
+            generation,
+            worker: 0,
+            codecs,
+            is_live: AtomicBool::new(true),
+            wants_keyframe: AtomicU32::new(0),
+            media_offset_ms: AtomicI64::new(0),
+        }
+    }
+}
+
 impl Source {
     pub fn is_video(&self, track: u8) -> bool {
         self.codecs.get(usize::from(track)).is_some_and(|codec| codec.kind() == Kind::Video)

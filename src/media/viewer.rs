@@ -305,3 +305,7 @@ fn follow(leg: &mut Leg, tap: &Tap, feed: &Feed, fast_start_bytes_max: usize, se
     let clock = present.and_then(|(track, _)| feed.tap(track, now)?.clock);
     leg.begin(tap, clock, now);
 }
+
+#[cfg(test)]
+#[path = "viewer_tests.rs"]
+mod tests;
