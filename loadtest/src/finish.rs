@@ -47,6 +47,9 @@ pub(crate) async fn finish(ended: Ended, venue: Venue, stage: &Stage) -> anyhow:
     let mut deeds = Deeds::default();
     ended.crowds.iter().for_each(|crowd| deeds.add(crowd.deeds.clone()));
     let (mut proofs, chains) = prove(&ended, &tally, &mut deeds, stage, &callers).await;
+    if let Err(error) = stage.clear().await {
+        eprintln!("{error:#}");
+    }
     let server = venue.name.clone();
     let pid = venue.pid;
     proofs.push(tape(&ended, venue, stage));

@@ -12,6 +12,7 @@ use clap::Args;
 use maishou::{
     client::{Config, Http, Rest, Server, Viewer},
     clock::Clock,
+    id::RoomId,
     protocol::Role,
 };
 use tokio::{task::LocalSet, time::interval};
@@ -28,7 +29,7 @@ use crate::{
     progress::{Progress, line},
     report::{Clocks, Report},
     scenario::Scenario,
-    stage::Stage,
+    stage::{Stage, World},
     stamp::Timebase,
     team::{Part, Team},
     timeline::{Sample, Timeline},
@@ -48,6 +49,12 @@ pub struct Options {
     /// demo, whose room is used
     #[arg(long)]
     pub secret_file: Option<PathBuf>,
+    /// The room of that server that is rehearsed; else one is made, and rehearsed
+    #[arg(long)]
+    pub rehearse: Option<RoomId>,
+    /// Acts in a real room of that server, which must have loadtest.allow = true, and not in a rehearsal
+    #[arg(long, conflicts_with = "rehearse")]
+    pub real: bool,
     /// The program of the server that is started, in place of the one beside this
     #[arg(long)]
     pub maishou: Option<PathBuf>,
@@ -111,6 +118,7 @@ pub(crate) struct Venue {
     pub tokens: Tokens,
     pub pid: Option<u32>,
     pub name: Option<String>,
+    pub world: World,
 }
 
 impl Venue {
@@ -120,7 +128,15 @@ impl Venue {
             let house = House::open(options.maishou.as_deref(), &scenario.server, options.keep.as_deref())?;
             let (address, pid) = (house.address, Some(house.pid()));
             let tokens = Tokens::minted(&house.secret, clock, false);
-            return Ok(Self { server: Server::at(address), address, tokens, pid, name: None, house: Some(house) });
+            return Ok(Self {
+                server: Server::at(address),
+                address,
+                tokens,
+                pid,
+                name: None,
+                world: World::Own,
+                house: Some(house),
+            });
         };
         let address = address(name)?;
         let tokens = match (&options.secret_file, std::env::var("MAISHOU_AUTH__SECRET")) {
@@ -131,8 +147,13 @@ impl Venue {
                 Tokens::Demo { http: Box::new(http) }
             }
         };
+        let world = match tokens {
+            Tokens::Demo { .. } => World::Demo,
+            Tokens::Minted { .. } if options.real => World::Real,
+            Tokens::Minted { .. } => World::Rehearsal(options.rehearse.clone()),
+        };
         let (server, name) = (name.parse()?, Some(name.clone()));
-        Ok(Self { house: None, server, address, tokens, pid: options.pid, name })
+        Ok(Self { house: None, server, address, tokens, pid: options.pid, name, world })
     }
 }
 
@@ -145,7 +166,7 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     process::check_ports(readers, venue.address.ip().is_loopback())?;
     let (scenario, base) = (Rc::new(scenario), Timebase::new());
     let run = format!("loadtest-{:x}", base.now_us());
-    let stage = Rc::new(Stage::set(&scenario, &venue.server, &venue.tokens, &run).await?);
+    let stage = Rc::new(Stage::set(&scenario, &venue.server, &venue.tokens, &run, &venue.world).await?);
     let http = Http::new(venue.server.clone(), Config::default());
     let callers = Callers { http, room: &stage.room, tokens: &venue.tokens };
     let (ahead, error) = clock_of(&venue, &stage, base).await?;
@@ -173,6 +194,7 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     let used = (used, self::used(venue.pid)?, memory);
     team.quiet()?;
     settle(&team, &mut progress).await;
+    team.seconds().iter().for_each(|second| timeline.add(second));
     let clocks = Clocks { server_ahead: ahead as f64 / 1e3, server_error: error as f64 / 1e3, workers: team.clocks() };
     let hosted = hosts.stop().await;
     stand_still(&stage, &team, &mut progress).await?;

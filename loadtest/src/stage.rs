@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, bail};
+use hyper::Method;
 use maishou::{
     client::{Error, Http, Merchant, NewProduct, Rest, Server},
     id::{Money, ProductId, RoomId, SkuId, Sub},
     protocol::{Role, Snapshot},
 };
+use serde_json::{Value, json};
 use tokio::time::interval;
 
 use crate::{scenario::Scenario, token::Tokens};
@@ -15,8 +17,23 @@ use crate::{scenario::Scenario, token::Tokens};
 const DEMO_ROOM: &str = "demo";
 const ANCHOR: &str = "loadtest-anchor";
 const MERCHANT: &str = "loadtest-merchant";
+const ADMIN: &str = "loadtest-admin";
+const OPEN: &str = "loadtest-reader";
 /// Looks at a room that has nothing on its shelf yet, a tenth of a second apart.
 const SHELF_LOOKS_MAX: usize = 100;
+
+/// Which world a run is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum World {
+    /// The server is there for us: a room of our own.
+    Own,
+    /// The same on a server of others, which allows simulated people in real rooms.
+    Real,
+    /// A rehearsal of this room, or of one that we make.
+    Rehearsal(Option<RoomId>),
+    /// A demo, whose room is used as it is.
+    Demo,
+}
 
 pub struct Stage {
     pub room: RoomId,
@@ -30,37 +47,54 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A room of its own with goods and a running show, or the demo's.
-    pub async fn set(scenario: &Scenario, server: &Server, tokens: &Tokens, name: &str) -> anyhow::Result<Self> {
+    /// A room with goods and a running show. Rooms and goods of our own are called `name`.
+    pub async fn set(
+        scenario: &Scenario,
+        server: &Server,
+        tokens: &Tokens,
+        name: &str,
+        world: &World,
+    ) -> anyhow::Result<Self> {
         let http = Http::new(server.clone(), maishou::client::Config::default());
-        let open = Rest::anonymous(http.clone());
-        if matches!(tokens, Tokens::Demo { .. }) {
-            return Self::demo(http, open, tokens).await;
+        match world {
+            World::Demo => Self::demo(http, tokens).await,
+            World::Rehearsal(Some(room)) => Self::rehearse(http, tokens, room, name).await,
+            World::Own | World::Real | World::Rehearsal(None) => {
+                let room: RoomId = name.parse()?;
+                let rest = async |role, user| anyhow::Ok(Rest::new(http.clone(), tokens.one(&room, role, user).await?));
+                let merchant = Merchant(rest(Role::Merchant, MERCHANT).await?);
+                let anchor = rest(Role::Anchor, ANCHOR).await?;
+                let goods = goods(scenario, &room)?;
+                make(scenario, &merchant, &anchor, &room, &goods).await.map_err(explain)?;
+                if *world == World::Rehearsal(None) {
+                    return Self::rehearse(http.clone(), tokens, &room, name).await;
+                }
+                anchor.start_show(&room).await?;
+                let open = rest(Role::Viewer, OPEN).await?;
+                Ok(Self { opening: opening(&goods), anchor, merchant: Some(merchant), goods, open, room })
+            }
         }
-        let room: RoomId = name.parse()?;
-        let merchant = Merchant(Rest::new(http.clone(), tokens.one(&room, Role::Merchant, MERCHANT).await?));
-        let anchor = Rest::new(http, tokens.one(&room, Role::Anchor, ANCHOR).await?);
-        let goods = goods(scenario, &room)?;
-        make(scenario, &merchant, &anchor, &room, &goods).await.map_err(explain)?;
-        let opening = goods.iter().flat_map(|product| &product.skus).map(|(sku, _, stock)| (sku.clone(), *stock));
-        Ok(Self { opening: opening.collect(), room, anchor, merchant: Some(merchant), goods, open })
     }
 
-    async fn demo(http: Http, open: Rest, tokens: &Tokens) -> anyhow::Result<Self> {
+    /// A twin of a room, where simulated people may act; it has the goods that are on the room's shelf.
+    async fn rehearse(http: Http, tokens: &Tokens, of: &RoomId, name: &str) -> anyhow::Result<Self> {
+        let room: RoomId = format!("rehearsal.{name}").parse()?;
+        let maker = Rest::new(http.clone(), tokens.one(of, Role::Admin, ADMIN).await?);
+        let body = json!({"rehearsal_of": of, "id": room});
+        maker.call::<Value>(Method::POST, "/v1/rooms", None, Some(body)).await.map_err(explain)?;
+        let admin = Rest::new(http.clone(), tokens.one(&room, Role::Admin, ADMIN).await?);
+        let open = Rest::new(http, tokens.one(&room, Role::Viewer, OPEN).await?);
+        let goods = goods_of(&with_shelf(&open, &room).await?);
+        admin.start_show(&room).await?;
+        let merchant = Some(Merchant(admin.clone()));
+        Ok(Self { opening: opening(&goods), room, anchor: admin, merchant, goods, open })
+    }
+
+    async fn demo(http: Http, tokens: &Tokens) -> anyhow::Result<Self> {
         let room: RoomId = DEMO_ROOM.parse()?;
+        let open = Rest::anonymous(http.clone());
         let anchor = Rest::new(http, tokens.one(&room, Role::Anchor, ANCHOR).await?);
-        let snapshot = with_shelf(&open, &room).await?;
-        let total = |sku: &SkuId| snapshot.stock.get(sku).map_or(0, |count| count.available + count.held + count.sold);
-        let goods = snapshot.shelf.iter().map(|product| NewProduct {
-            id: product.id.clone(),
-            title: product.title.clone(),
-            price: product.price,
-            image: None,
-            skus: product.skus.iter().map(|sku| (sku.id.clone(), sku.title.clone(), total(&sku.id))).collect(),
-            limit_per_user: None,
-            limit_per_order: None,
-        });
-        let goods: Vec<NewProduct> = goods.collect();
+        let goods = goods_of(&with_shelf(&open, &room).await?);
         Ok(Self { room, anchor, merchant: None, opening: BTreeMap::new(), goods, open })
     }
 
@@ -74,7 +108,7 @@ impl Stage {
         Ok(self.open.room(&self.room).await?)
     }
 
-    /// A stranger's calls.
+    /// Calls of somebody who may read what everybody may.
     pub fn open(&self) -> &Rest {
         &self.open
     }
@@ -91,6 +125,34 @@ impl Stage {
         }
         Ok(())
     }
+
+    /// Removes a rehearsal with all its files; a room stays.
+    pub async fn clear(&self) -> anyhow::Result<()> {
+        if self.room.as_str().starts_with("rehearsal.") {
+            let path = format!("/v1/rooms/{}", self.room);
+            self.anchor.call::<Value>(Method::DELETE, &path, None, None).await.context("the rehearsal stays")?;
+        }
+        Ok(())
+    }
+}
+
+fn opening(goods: &[NewProduct]) -> BTreeMap<SkuId, u64> {
+    goods.iter().flat_map(|product| &product.skus).map(|(sku, _, stock)| (sku.clone(), *stock)).collect()
+}
+
+/// The goods on a shelf, with the pieces that there are.
+fn goods_of(snapshot: &Snapshot) -> Vec<NewProduct> {
+    let total = |sku: &SkuId| snapshot.stock.get(sku).map_or(0, |count| count.available + count.held + count.sold);
+    let goods = snapshot.shelf.iter().map(|product| NewProduct {
+        id: product.id.clone(),
+        title: product.title.clone(),
+        price: product.price,
+        image: product.image.clone(),
+        skus: product.skus.iter().map(|sku| (sku.id.clone(), sku.title.clone(), total(&sku.id))).collect(),
+        limit_per_user: product.limit_per_user,
+        limit_per_order: product.limit_per_order,
+    });
+    goods.collect()
 }
 
 /// What is wrong with a server that does not let us make a room.
@@ -147,6 +209,5 @@ async fn make(
         merchant.put_product(product).await?;
     }
     let shelf: Vec<ProductId> = goods.iter().map(|product| product.id.clone()).collect();
-    anchor.shelf(room, &shelf).await?;
-    anchor.start_show(room).await
+    anchor.shelf(room, &shelf).await
 }

@@ -180,6 +180,14 @@ impl Notes {
         self.second.record(class, us);
     }
 
+    /// A latency of the arrival, which counts to the first phase.
+    pub fn arrived(&mut self, us: u64) {
+        if self.phases.is_empty() {
+            self.phases.push(Latencies::default());
+        }
+        self.phases[self.phase.unwrap_or(0)].record(Class::Join, us);
+    }
+
     pub fn answered(&mut self, class: Class, outcome: &str, took: Duration) {
         self.tally.outcome(class, outcome);
         self.latency(class, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
@@ -217,5 +225,7 @@ mod tests {
         notes.latency(Class::State, 5);
         assert_eq!(notes.phases[1].of(Class::State).unwrap().count(), 1);
         assert!(notes.phases[0].is_empty());
+        notes.arrived(7);
+        assert_eq!(notes.phases[0].of(Class::Join).unwrap().count(), 1, "all but who came before it");
     }
 }

@@ -53,9 +53,9 @@ impl Timeline {
         self.samples.insert(at, sample);
     }
 
-    /// The newest second that is whole, and the one before it.
+    /// The newest second that crowds have told of, and the one before it.
     pub fn newest(&self) -> Option<(&Second, Option<&Second>)> {
-        let mut newest = self.seconds.values().rev();
+        let mut newest = self.seconds.values().rev().filter(|second| second.tally.joined > 0);
         Some((newest.next()?, newest.next()))
     }
 
@@ -67,7 +67,8 @@ impl Timeline {
     pub fn points(&self, scenario: &Scenario) -> Vec<Point> {
         let width = self.seconds.len().div_ceil(POINTS_MAX).max(1);
         let (mut points, mut before) = (Vec::new(), (0, Tally::default(), None::<Sample>));
-        let seconds: Vec<_> = self.seconds.iter().collect();
+        // The hosts may have begun a second that the crowds did not end.
+        let seconds: Vec<_> = self.seconds.iter().filter(|(_, second)| second.tally.joined > 0).collect();
         for group in seconds.chunks(width) {
             let (at, last) = group[group.len() - 1];
             let mut latencies = crate::hist::Latencies::default();
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     fn second(at_ms: u64, events: u64) -> Second {
-        Second { at_ms, tally: Tally { events, websocket: 3, ..Tally::default() }, ..Second::default() }
+        Second { at_ms, tally: Tally { events, joined: 3, websocket: 3, ..Tally::default() }, ..Second::default() }
     }
 
     #[test]

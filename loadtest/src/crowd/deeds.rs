@@ -20,7 +20,7 @@ pub struct Deeds {
     /// Acknowledged comments: number and fingerprint of the event.
     pub comments: Vec<(u64, u64)>,
     #[serde(skip)]
-    by_hold: HashMap<HoldId, usize>,
+    pub(crate) by_hold: HashMap<HoldId, usize>,
 }
 
 /// A hold that was acknowledged, and what became of it by all we were told.

@@ -164,6 +164,7 @@ impl Stand {
             None => {
                 let (busy, waited) = process::Schedule::of_this_thread().since(&self.schedule);
                 (self.notes.pace.busy, self.notes.pace.waited) = (busy / elapsed, waited / elapsed);
+                self.tell_second(begin);
             }
         }
         self.phase = phase;
@@ -442,16 +443,15 @@ impl Stand {
         let stands = || self.viewers.iter().filter_map(|viewer| Some(viewer.stands()?.1));
         self.shared.slowest.store(stands().min().unwrap_or(0), Ordering::Relaxed);
         self.shared.fastest.store(stands().max().unwrap_or(0), Ordering::Relaxed);
-        self.tell_second();
-    }
-
-    fn tell_second(&mut self) {
         let Some((begin, _)) = self.begin.zip(self.phase) else { return };
         let at = *self.second_at.get_or_insert(begin + SECOND);
-        if at > Instant::now() {
-            return;
+        if at <= Instant::now() {
+            self.second_at = Some(at + SECOND);
+            self.tell_second(begin);
         }
-        self.second_at = Some(at + SECOND);
+    }
+
+    fn tell_second(&mut self, begin: Instant) {
         let latencies = std::mem::take(&mut self.notes.second);
         let at_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(0);
         let mut seconds = self.shared.seconds.lock().expect("nobody panics with it");

@@ -447,7 +447,7 @@ impl Viewer {
         self.live_since_us = around.plan.base.now_us();
         if self.network != Network::Slow {
             let took = self.since.elapsed();
-            around.notes.latency(Class::Join, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            around.notes.arrived(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
     }
 
