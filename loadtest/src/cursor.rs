@@ -59,6 +59,16 @@ impl Cursor {
         self.has_moved = false;
     }
 
+    /// Where a viewer stands who was moved on this connection; two with the same mark make the same of the same bytes.
+    pub fn mark(&self) -> Option<(u64, u64)> {
+        Some((self.epoch, self.seq.filter(|_| self.has_moved)?))
+    }
+
+    /// Moves to where another viewer with the same mark was moved by the same bytes.
+    pub fn skip_to(&mut self, seq: u64) {
+        self.seq = Some(seq);
+    }
+
     /// Forgets everything, as somebody who never was here.
     pub fn forget(&mut self) {
         *self = Self::default();

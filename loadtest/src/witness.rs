@@ -1,12 +1,16 @@
 //! One who reads everything once: each distinct frame is parsed, folded and fingerprinted, however many hear it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use foldhash::fast::FixedState;
 use maishou::{
     client::View,
     protocol::{Body, Class as EventClass, Event, Frame, Snapshot},
 };
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -17,6 +21,9 @@ const FAULTS_MAX: usize = 8;
 /// Frames and snapshots that wait for the frames before them.
 const WAITING_MAX: usize = 4_096;
 const EXCERPT_LEN: usize = 240;
+
+/// Pieces of the stream that are remembered, so that most viewers need not read them.
+const PIECES_MAX: usize = 512;
 
 /// What a crowd was told in common, and where its members differ.
 #[derive(Default)]
@@ -31,15 +38,36 @@ pub struct Witness {
     faults: Faults,
     /// How far the server's clock is ahead of ours.
     ahead_us: i64,
+    batch: Batch,
+    pieces: HashMap<(u64, u64, u64), Rc<Piece>, FixedState>,
 }
 
 /// One distinct frame.
-pub struct Seen {
+struct Seen {
     prev: u64,
-    pub print: u64,
-    /// What its events are timed from: class, and microseconds since 1970.
-    pub times: Box<[(Class, i64)]>,
+    print: u64,
+    times: Box<[(Class, i64)]>,
+    has_tally: bool,
+}
+
+/// Frames that a viewer read at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub frames: u64,
+    pub bytes: u64,
+    /// What events are timed from: class, and microseconds since 1970.
+    pub times: Vec<(Class, i64)>,
     pub has_tally: bool,
+    /// The sum of the frames' prints.
+    pub sum: u64,
+    /// Something else was among them.
+    pub is_mixed: bool,
+}
+
+/// What some bytes are to everybody who stands at the same event.
+pub struct Piece {
+    pub to: u64,
+    pub batch: Batch,
 }
 
 /// What a witness can say in the end. Those of several crowds can be held against each other.
@@ -77,18 +105,53 @@ impl Witness {
         Self { ahead_us, ..Self::default() }
     }
 
+    /// What these bytes are to a viewer with this mark, when another one has read them before.
+    pub fn piece(&self, mark: (u64, u64), print: u64) -> Option<Rc<Piece>> {
+        self.pieces.get(&(mark.0, mark.1, print)).cloned()
+    }
+
+    /// Remembers what these bytes were to a viewer with this mark.
+    pub fn remember(&mut self, mark: (u64, u64), print: u64, to: u64, batch: Batch) {
+        if self.pieces.len() >= PIECES_MAX {
+            self.pieces.clear();
+        }
+        self.pieces.insert((mark.0, mark.1, print), Rc::new(Piece { to, batch }));
+    }
+
+    /// The frames since this was asked last.
+    pub fn batch(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// A viewer read something that is no frame.
+    pub fn other(&mut self) {
+        self.batch.is_mixed = true;
+    }
+
+    /// A viewer read a frame that moves nothing.
+    pub fn tally(&mut self, text: &[u8]) {
+        self.batch.frames += 1;
+        self.batch.bytes += text.len() as u64;
+        self.batch.has_tally |= memmem::find(text, b"\"tally\":").is_some();
+    }
+
     /// A viewer moved on by this frame. Everybody must have been told the same.
-    pub fn frame(&mut self, prev: u64, seq: u64, text: &[u8]) -> &Seen {
+    pub fn frame(&mut self, prev: u64, seq: u64, text: &[u8]) {
         let print = fingerprint(text);
         if !self.seen.contains_key(&seq) {
             let seen = self.first_time(prev, text, print);
             self.seen.insert(seq, seen);
         }
-        let seen = &self.seen[&seq];
+        let Self { seen, batch, faults, .. } = self;
+        let seen = &seen[&seq];
         if seen.print != print {
-            self.faults.add(|| format!("two viewers were told different things in frame {seq}: {}", excerpt(text)));
+            faults.add(|| format!("two viewers were told different things in frame {seq}: {}", excerpt(text)));
         }
-        seen
+        batch.frames += 1;
+        batch.bytes += text.len() as u64;
+        batch.times.extend_from_slice(&seen.times);
+        batch.has_tally |= seen.has_tally;
+        batch.sum = batch.sum.wrapping_add(print);
     }
 
     /// A viewer was given this snapshot.
@@ -97,6 +160,8 @@ impl Witness {
         struct Message {
             snapshot: Snapshot,
         }
+        // What she heard before is in the snapshot.
+        self.batch.sum = 0;
         if self.checked == Some(seq) || self.snapshots.contains_key(&seq) {
             return;
         }
@@ -105,6 +170,7 @@ impl Witness {
                 self.waiting.clear();
                 self.snapshots.clear();
                 self.seen.clear();
+                self.pieces.clear();
                 self.view.take_snapshot(message.snapshot);
             }
             Ok(message) if self.view.seq <= seq && self.snapshots.len() < WAITING_MAX => {

@@ -20,12 +20,12 @@ use super::{
     sse::Lines,
 };
 use crate::{
-    cursor::{Cursor, Heard, epoch, frame_span},
+    cursor::{Cursor, Heard, epoch, fingerprint, frame_span},
     frames::{CLOSE, Frames, PING, PONG, TEXT, client_frame},
     hist::Class,
     stamp,
     tally::Notes,
-    witness::Witness,
+    witness::{Batch, Witness},
 };
 
 /// The longest head of an answer that is read.
@@ -315,19 +315,50 @@ impl Viewer {
         self.stream.as_mut().map_or(Ok(()), |stream| stream.write_all(&client_frame(TEXT, join.as_bytes())))
     }
 
+    /// Most bytes were read by somebody before who stood at the same place: then what they are is known.
     fn read(&mut self, bytes: &[u8], around: &mut Around<'_>) -> Heeded {
-        let mut heeded = Ok(());
-        if self.kind == Kind::Sse {
-            let mut lines = std::mem::take(&mut self.lines);
-            lines.feed(bytes, |data| {
-                heeded = std::mem::replace(&mut heeded, Ok(())).and_then(|()| self.hear(data, around))
-            });
-            self.lines = lines;
-            return heeded;
+        let mark = self.cursor.mark().filter(|_| self.is_in() && self.frames.is_empty());
+        let mark = mark.filter(|_| self.kind == Kind::WebSocket).map(|mark| (mark, fingerprint(bytes)));
+        if let Some(piece) = mark.and_then(|(mark, print)| around.witness.piece(mark, print)) {
+            self.cursor.skip_to(piece.to);
+            self.count(&piece.batch, around);
+            return Ok(());
         }
-        let mut frames = std::mem::take(&mut self.frames);
+        drop(around.witness.batch());
+        let heeded = match self.kind {
+            Kind::WebSocket => self.read_frames(bytes, around),
+            Kind::Sse => self.read_lines(bytes, around),
+        };
+        let batch = around.witness.batch();
+        self.count(&batch, around);
+        if let Some(((mark, print), to)) = mark.zip(self.cursor.seq)
+            && heeded.is_ok()
+            && !batch.is_mixed
+            && self.frames.is_empty()
+        {
+            around.witness.remember(mark, print, to, batch);
+        }
+        heeded
+    }
+
+    fn read_lines(&mut self, bytes: &[u8], around: &mut Around<'_>) -> Heeded {
+        let (mut heeded, mut lines) = (Ok(()), std::mem::take(&mut self.lines));
+        lines.feed(bytes, |data| {
+            if heeded.is_ok() {
+                heeded = self.hear(data, around);
+            }
+        });
+        self.lines = lines;
+        heeded
+    }
+
+    fn read_frames(&mut self, bytes: &[u8], around: &mut Around<'_>) -> Heeded {
+        let (mut heeded, mut frames) = (Ok(()), std::mem::take(&mut self.frames));
         frames.feed(bytes, |opcode, payload| {
             if heeded.is_ok() {
+                if opcode != TEXT {
+                    around.witness.other();
+                }
                 heeded = match opcode {
                     TEXT => self.hear(payload, around),
                     PING => self.pong(payload),
@@ -346,9 +377,13 @@ impl Viewer {
     }
 
     fn hear(&mut self, text: &[u8], around: &mut Around<'_>) -> Heeded {
-        match self.cursor.hear(text) {
+        let heard = self.cursor.hear(text);
+        if !matches!(heard, Heard::Frame | Heard::Known) {
+            around.witness.other();
+        }
+        match heard {
             Heard::Frame => self.hear_frame(text, around),
-            Heard::Known => self.hear_tally(text, around),
+            Heard::Known => around.witness.tally(text),
             Heard::Snapshot => self.hear_snapshot(text, around),
             Heard::Joined => {
                 if memmem::find(text, b"\"resumed\":true").is_some() {
@@ -383,37 +418,31 @@ impl Viewer {
             around.notes.tally.resumed += 1;
             self.come_in(around);
         }
-        let seen = around.witness.frame(prev, seq, text);
-        self.sum = self.sum.wrapping_add(seen.print);
-        if !around.notes.is_measuring() {
+        around.witness.frame(prev, seq, text);
+    }
+
+    /// Counts what was read at one time.
+    fn count(&mut self, batch: &Batch, around: &mut Around<'_>) {
+        self.sum = self.sum.wrapping_add(batch.sum);
+        if !around.notes.is_measuring() || batch.frames == 0 {
             return;
         }
-        around.notes.tally.frames += 1;
-        around.notes.tally.bytes += text.len() as u64;
-        around.notes.tally.events += seen.times.len() as u64;
+        let tally = &mut around.notes.tally;
+        tally.frames += batch.frames;
+        tally.bytes += batch.bytes;
+        tally.events += batch.times.len() as u64;
         if !self.is_sampled {
             return;
         }
         let now_us = around.plan.base.now_us();
-        for (class, at_us) in &seen.times {
+        for (class, at_us) in &batch.times {
             // What was said while one was away is not late.
             if *at_us >= self.live_since_us {
                 around.notes.latency(*class, u64::try_from(now_us - at_us).unwrap_or(0));
             }
         }
-        if seen.has_tally {
+        if batch.has_tally {
             self.time_tally(now_us, around.notes);
-        }
-    }
-
-    fn hear_tally(&mut self, text: &[u8], around: &mut Around<'_>) {
-        if !around.notes.is_measuring() {
-            return;
-        }
-        around.notes.tally.frames += 1;
-        around.notes.tally.bytes += text.len() as u64;
-        if self.is_sampled && memmem::find(text, b"\"tally\":").is_some() {
-            self.time_tally(around.plan.base.now_us(), around.notes);
         }
     }
 

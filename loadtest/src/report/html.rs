@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use super::{
     Point, Report,
     plot::{Plot, clock, escape, short},
-    words::{class, figure, proof, proof_said, target},
+    words::{class, figure, own_fault, proof, proof_said, target},
 };
 
 /// One page that needs nothing else: the verdict first, then what it rests on, in Chinese and English.
@@ -56,7 +56,9 @@ fn verdict(page: &mut String, report: &Report) {
             "The tester may have measured itself, not the server:",
             "压测端自身资源不足，下列数字可能反映的是压测端而不是服务器：",
         );
-        let why = report.self_measured.iter().map(|why| format!("<li>{}</li>", escape(why))).collect::<String>();
+        let why =
+            report.self_measured.iter().map(|why| format!("<li>{}</li>", both(&escape(why), &escape(&own_fault(why)))));
+        let why = why.collect::<String>();
         let _ = write!(page, "<section class=\"warn\">{said}<ul>{why}</ul></section>");
     }
 }
@@ -306,7 +308,7 @@ const STYLE: &str = "\
     header{color:#fff}header.good{background:#217a4b}header.bad{background:#b3303f}header h1{margin:0;font-size:30px}\
     header p{margin:2px 0;overflow-wrap:anywhere}header .why{background:#0002;border-radius:6px;padding:6px 8px;margin-top:6px}\
     h2{font-size:15px;margin:0 0 8px}.warn{background:#fff3cd}.warn ul{margin:4px 0 0;padding-left:20px}\
-    .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:8px;background:none;padding:0}\
+    .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px;background:none;padding:0}\
     .tiles div{background:#fff;border-radius:10px;padding:10px 12px;font-size:13px;color:#667}\
     .tiles b{display:block;font-size:22px;color:#223;font-weight:600}\
     ul.proofs{list-style:none;margin:0;padding:0;display:grid;gap:10px 20px;\

@@ -1,9 +1,9 @@
 use std::fmt::Write as _;
 
 /// The inside of a plot, in its own units; the page scales it.
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 200.0;
-const LEFT: f64 = 48.0;
+const WIDTH: f64 = 440.0;
+const HEIGHT: f64 = 190.0;
+const LEFT: f64 = 42.0;
 const BOTTOM: f64 = 22.0;
 const TOP: f64 = 10.0;
 const RIGHT: f64 = 8.0;

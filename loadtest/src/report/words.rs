@@ -58,6 +58,22 @@ pub fn proof_said(proof: &Proof) -> String {
     }
 }
 
+/// The Chinese of why the tester may have measured itself.
+pub fn own_fault(why: &str) -> String {
+    let number = why.split_whitespace().find_map(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
+    if why.starts_with("one deed") {
+        format!("百分之一的动作至少晚了 {number:.0} 毫秒才发出")
+    } else if why.starts_with("one look") {
+        format!("百分之一的套接字轮询耗时超过 {number:.0} 毫秒")
+    } else if why.contains("waited for a core") {
+        format!("压测线程有 {number:.0} % 的时间在等待 CPU")
+    } else if why.contains("kept its core busy") {
+        format!("压测线程占用了 {number:.0} % 的一个 CPU 核")
+    } else {
+        format!("本机拒绝了 {number:.0} 个套接字（{why}）")
+    }
+}
+
 /// A target's name in Chinese.
 pub fn target(name: &str) -> String {
     match name {
