@@ -7,6 +7,7 @@
 //!   `tally` what they noted together; in a `rush` many of them press buy at once
 //! - `people`: those who comment, buy and pin, as ordinary clients; `outcomes` is how their commands were answered
 //! - `process`: what the server's process and ours use
+//! - `replay`: a recorded show played again, to the same end
 //! - `run`: a scenario from curtain to curtain; `report`: what was measured, and what must be true of it
 
 pub mod crowd;
@@ -16,6 +17,7 @@ pub mod hall;
 mod outcomes;
 mod people;
 pub mod process;
+pub mod replay;
 mod report;
 pub mod run;
 pub mod rush;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use maishou_loadtest::{
+    replay,
     run::{self, Options},
     scenario::Scenario,
 };
@@ -22,10 +23,15 @@ struct Cli {
 enum Command {
     /// Drives a simulated audience. The exit code is 1 when a proof or a target of the scenario fails.
     Run(Options),
+    /// Plays a recorded show again, in a rehearsal; exit 1 when it does not arrive at the state that the tape leads to.
+    Replay(replay::Options),
 }
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Cli::parse().command;
+    let options = match Cli::parse().command {
+        Command::Run(options) => options,
+        Command::Replay(options) => return ended(replay::run(&options)),
+    };
     let scenario = match Scenario::load(&options.scenario) {
         Ok(scenario) => scenario.with(options.viewers, options.seconds),
         Err(error) => {
@@ -33,7 +39,11 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match run::run(&scenario, &options) {
+    ended(run::run(&scenario, &options))
+}
+
+fn ended(outcome: anyhow::Result<bool>) -> ExitCode {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -44,6 +44,7 @@ static ASSETS: &[Asset] = assets![
     "pages.css",
     "peer.js",
     "publish.js",
+    "rehearsal.js",
     "run-sheet.js",
     "session.js",
     "spark.js",
