@@ -12,6 +12,7 @@ mod openapi;
 mod ops;
 mod orders;
 mod pages;
+mod quality;
 mod rooms;
 mod server;
 mod socket;
@@ -84,11 +85,19 @@ impl Default for Config {
 }
 
 /// Settings of `/metrics`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
     /// A bearer token for scrapers; without one only an admin's token reads metrics.
     pub token: String,
+    /// Rooms with figures of their own, those with the most viewers first.
+    pub rooms_max: usize,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { token: String::new(), rooms_max: 20 }
+    }
 }
 
 /// What handlers hold.

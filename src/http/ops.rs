@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, App, extract::Bearer, json as answer, metrics::hold_outcomes, ok};
+use super::{Answer, App, extract::Bearer, json as answer, metrics::hold_outcomes, ok, quality};
 
 /// Rates are over at least this time; who asks sooner gets those of before.
 const RATE_EVERY: Duration = Duration::from_millis(900);
@@ -130,6 +130,7 @@ fn report(app: &App) -> Value {
         },
         "rooms": rows,
         "rehearsals": rehearsals(app),
+        "quality": quality::rooms(app),
         "rates": shown_rates,
         "queues": {
             "rooms": rooms.iter().map(|r| r.mailbox_len()).sum::<usize>(),

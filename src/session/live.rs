@@ -31,7 +31,7 @@ pub struct Live {
     joined: Option<Joined>,
     /// Too many come at once: this one is sent away again.
     come_again: Option<Duration>,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 struct Joined {
@@ -43,7 +43,7 @@ struct Joined {
 impl Live {
     pub fn new(shop: Arc<Shop>, room: Handle, place: Option<Place>) -> Self {
         let limiter = shop.limits.of_connection();
-        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, _place: place }
+        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, place }
     }
 
     /// As [`Live::new`], of somebody who has to come again after `wait`.
@@ -212,6 +212,7 @@ impl Live {
             return Err(Fault::new(ErrorCode::NotJoined, "join first"));
         };
         let (shop, room, id) = (&self.shop, &self.room, &self.room.facts().id);
+        let from = self.place.as_ref().map(Place::address);
         match command {
             Command::Comment { text } => event(shop.comment(person, room, text).await?),
             Command::Like { count } => Ok(json!({ "counted": shop.like(person, room, seat, count)? })),
@@ -229,12 +230,14 @@ impl Live {
             Command::Pin { product, explain_seconds } => event(shop.pin(person, id, product, explain_seconds).await?),
             Command::Unpin => event(shop.unpin(person, id).await?),
             Command::Moderate(moderation) => event(shop.moderate(person, id, moderation).await?),
-            Command::Publish { sdp } => shop.publish(person, id, &sdp).await.map(|a| media_answer(&a)),
-            Command::Watch { sdp } => shop.watch(person, id, &sdp).await.map(|a| media_answer(&a)),
+            Command::Publish { sdp } => shop.publish(person, id, &sdp, from).await.map(|a| media_answer(&a)),
+            Command::Watch { sdp } => shop.watch(person, id, &sdp, from).await.map(|a| media_answer(&a)),
             Command::Candidate { session, candidate } => {
                 shop.candidate(person, id, session, &candidate).await.map(|()| json!({}))
             }
             Command::Leave { session } => shop.leave(person, id, session).map(|()| json!({})),
+            Command::View(request) => shop.view(person, id, &request).map(|()| json!({})),
+            Command::Quality(report) => Ok(json!({ "quality": shop.quality(person, id, &report)? })),
             Command::Join(_) | Command::Auth { .. } | Command::Ping => Ok(json!({})),
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,7 +16,7 @@ use crate::{
     clock::UnixMs,
     id::{RoomId, SessionId, Sub, Who},
     protocol::CloseCode,
-    session::Outlet,
+    session::{Outlet, limits::Place},
 };
 
 /// How long before its end a token is asked to be renewed, and how long the client has to do so.
@@ -79,6 +79,8 @@ pub struct MediaOwner {
     pub room: RoomId,
     pub sub: Sub,
     pub who: Who,
+    /// Among the video sessions of an address, for as long as the session is.
+    pub place: Option<Arc<Place>>,
 }
 
 impl Presence {
@@ -325,7 +327,14 @@ mod tests {
         let sessions: Vec<SessionId> = (0..3).map(|_| SessionId::make()).collect();
         for session in &sessions {
             let etag = String::new();
-            let owner = MediaOwner { publishes: false, etag, room: room.clone(), sub: sub.clone(), who: who.clone() };
+            let owner = MediaOwner {
+                publishes: false,
+                etag,
+                room: room.clone(),
+                sub: sub.clone(),
+                who: who.clone(),
+                place: None,
+            };
             presence.add_media(*session, owner);
         }
         assert_eq!(presence.media_of(&room, &who), 3);

@@ -116,9 +116,13 @@ async fn a_simulated_person_commands_nothing_in_a_real_room() {
             let expected = match name {
                 "watch" => Some("bad_offer"),
                 // The sessions are another viewer's, or her own for who has her name, or anybody's for an admin.
-                "candidate" | "leave" => match *role {
+                "candidate" | "view" | "leave" => match *role {
                     "viewer" | "admin" => None,
                     _ => Some("not_found"),
+                },
+                "quality" => match *role {
+                    "anchor" | "assistant" | "admin" => None,
+                    _ => Some("forbidden"),
                 },
                 "ping" => None,
                 "join" => Some("conflict"),
