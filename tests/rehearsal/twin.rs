@@ -164,3 +164,20 @@ async fn with_loadtest_allowed_simulated_people_act_in_real_rooms_and_are_still_
     let tally = shop.snapshot(&server).await["tally"].clone();
     assert_eq!(tally, json!({ "viewers": 0, "likes": 0 }));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_simulated_namesake_hears_no_private_messages_of_a_real_person() {
+    let world = World::open(Plan::default()).await;
+    let mut ws = world.server.ws(ROOM).await;
+    ws.join(&simulated(&world.server, ROOM, "ann")).await;
+    let mut own = world.server.ws(ROOM).await;
+    let real = world.shop.viewer_token(&world.server, "ann");
+    own.join(&real).await;
+    world.hold(&real, TAN, "key").await.ok();
+    own.until("her own message", |view| view.private.len() == 1).await;
+    ws.until("the stock of her hold", |view| view.events.iter().any(|event| event["sku"] == TAN)).await;
+    ws.ok("ping", json!({})).await;
+    assert!(ws.view.private.is_empty(), "{:?}", ws.view.private);
+    let told = world.server.rest().get("/v1/me/messages").token(&simulated(&world.server, ROOM, "ann")).send().await;
+    assert_eq!(told.problem(), "rehearsal_only");
+}
