@@ -8,6 +8,7 @@
 //!   what one of them understands, `witness` reads each distinct frame once for all
 //! - `team`, `workers`: the crowds of several machines as one
 //! - `hist`, `tally`, `timeline`, `progress`, `gauges`: what was measured, while it runs and after
+//! - `replay`: a recorded show played again, to the same end
 //! - `run`: a scenario from curtain to curtain; `finish`, `proof`: what must be true of it; `report`: all of it told
 
 pub mod crowd;
@@ -17,6 +18,7 @@ pub mod hall;
 pub mod hist;
 pub mod process;
 pub mod proof;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod scenario;

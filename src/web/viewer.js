@@ -2,6 +2,7 @@
 
 import { Room } from './maishou.js';
 import { count, icon, part, setText } from './format.js';
+import { paintRehearsal } from './rehearsal.js';
 import { Session, roomOfPage } from './session.js';
 import { CatchUp } from './viewer-catch-up.js';
 import { Goods } from './viewer-goods.js';
@@ -62,6 +63,7 @@ function paint(room, changed) {
     setText(byId('title'), title);
     setText(byId('avatar'), [...title][0]);
     document.title = `${title} · Maishou`;
+    paintRehearsal(room);
   }
   if (changed.has('show') || changed.has('media')) {
     const live = state.show.running;
