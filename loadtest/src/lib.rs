@@ -6,6 +6,7 @@
 //! - `crowd`: thousands of cheap `viewer`s on a thread; `frames` and `cursor` are what one of them understands, and
 //!   `tally` what they noted together; in a `rush` many of them press buy at once
 //! - `people`: those who comment, buy and pin, as ordinary clients; `outcomes` is how their commands were answered
+//! - `rtc`: light WebRTC viewers and an anchor, who do everything but decode
 //! - `process`: what the server's process and ours use
 //! - `run`: a scenario from curtain to curtain; `report`: what was measured, and what must be true of it
 
@@ -17,6 +18,7 @@ mod outcomes;
 mod people;
 pub mod process;
 mod report;
+pub mod rtc;
 pub mod run;
 pub mod rush;
 pub mod scenario;
