@@ -23,8 +23,8 @@ use crate::{
     media::{self, Media},
     order::{self, Desk},
     protocol::Track,
-    room::{Catalogue, Command, Outside, Rooms, Shown, Tape},
-    session::{Channels, Keyring, Limits, Presence, Shop},
+    room::{Catalogue, Command, Outside, Rooms, Tape},
+    session::{Channels, Keyring, Limits, Presence, Rehearsals, Shop, rehearsal::Making, routing},
 };
 
 /// Committed facts and media events on their way up. Full: who sends them keeps a backlog and tries again.
@@ -43,6 +43,7 @@ pub struct Running {
     pub http: SocketAddr,
     pub media: Vec<SocketAddr>,
     pub shop: Arc<Shop>,
+    rehearsals: Arc<Rehearsals>,
     serving: http::Serving,
     fanout: Fanout,
     ready: Arc<AtomicBool>,
@@ -55,7 +56,7 @@ pub struct Running {
 pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
     // The port first: a second server on the same data would otherwise open the ledger before it is told so.
     let server = Server::bind(&config.http).await?;
-    let clock = Clock::start();
+    let clock = Clock::start_at_speed(config.clock.speed);
 
     let (desk_events, committed) = mpsc::channel(EVENTS_WAITING_MAX);
     let (media_events, happened) = mpsc::channel(EVENTS_WAITING_MAX);
@@ -95,21 +96,26 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
         payment: config.payment.provider,
         ledger_public: config.ledger.public,
         putting: Arc::default(),
+        rehearsal_of: None,
+        simulated_act: config.loadtest.allow,
     });
     let fanout = Fanout::start(config.fanout.clone())?;
     let channels = Arc::new(Channels::default());
+    let rehearsals = Rehearsals::start(shop.clone(), channels.clone(), making(&config)).await?;
+    let rehearsals = Arc::new(rehearsals);
     let ready = Arc::new(AtomicBool::new(true));
     let routing = vec![
-        tokio::spawn(route_committed(shop.clone(), config.room.show_sold, committed)),
-        tokio::spawn(route_media(shop.clone(), channels.clone(), happened)),
-        tokio::spawn(route_shown(shop.clone(), channels.clone(), shown)),
-        tokio::spawn(sweep_tokens(shop.clone())),
+        tokio::spawn(routing::route_committed(shop.clone(), config.room.show_sold, committed)),
+        tokio::spawn(route_media(rehearsals.clone(), channels.clone(), happened)),
+        tokio::spawn(routing::route_shown(shop.clone(), channels.clone(), shown)),
+        tokio::spawn(sweep(rehearsals.clone())),
     ];
 
     let http = server.address().context("the listener has no address")?;
     let app = http::App {
         metrics: Arc::new(config.metrics.clone()),
         shop: shop.clone(),
+        rehearsals: rehearsals.clone(),
         fanout: fanout.clone(),
         channels,
         assets: Arc::new(demo.assets),
@@ -124,7 +130,19 @@ pub async fn start(config: Config, demo: Demo) -> anyhow::Result<Running> {
     let drain = Duration::from_secs(config.http.drain_seconds);
     let restart = Duration::from_secs(config.http.restart_seconds);
     info!(%http, media = ?media.listening(), rooms = shop.rooms.list().len(), "serving");
-    Ok(Running { http, media: media.listening(), shop, serving, fanout, ready, drain, restart, routing })
+    Ok(Running { http, media: media.listening(), shop, rehearsals, serving, fanout, ready, drain, restart, routing })
+}
+
+fn making(config: &Config) -> Making {
+    Making {
+        config: config.rehearsal.clone(),
+        store: config.store.path.clone(),
+        order: config.order.clone(),
+        room: config.room.clone(),
+        ring: config.ring.clone(),
+        tape: config.tape.clone(),
+        limits: config.limits.clone(),
+    }
 }
 
 /// Opening reads the whole checkpoint and the tail: not on a runtime's worker.
@@ -146,9 +164,10 @@ impl Running {
     /// When a part does not end in its time; it is named. What was answered is on the disk all the same.
     pub async fn drain(self) -> anyhow::Result<()> {
         self.ready.store(false, Ordering::Relaxed);
-        info!(connections = self.shop.presence.len(), "draining");
+        let shops = self.rehearsals.shops();
+        info!(connections = shops.iter().map(|shop| shop.presence.len()).sum::<usize>(), "draining");
         let (restart, over) = (self.restart, self.drain);
-        self.shop.presence.say_goodbye(restart, over);
+        shops.iter().for_each(|shop| shop.presence.say_goodbye(restart, over));
         let sockets = async { tokio::join!(self.serving.stop(), self.fanout.drain(restart, over)) };
         in_time("sockets", self.drain + PART_ENDS_IN, sockets).await?;
         let media = self.shop.media.clone();
@@ -156,6 +175,7 @@ impl Running {
         for route in &self.routing {
             route.abort();
         }
+        in_time("rehearsals", PART_ENDS_IN, self.rehearsals.shutdown()).await?;
         in_time("rooms", PART_ENDS_IN, self.shop.rooms.shutdown()).await?;
         let desk = self.shop.desk.clone();
         in_time("desk", PART_ENDS_IN, tokio::task::spawn_blocking(move || desk.shutdown())).await??;
@@ -173,36 +193,13 @@ async fn in_time<T>(part: &'static str, time: Duration, ends: impl Future<Output
     tokio::time::timeout(time, ends).await.map_err(|_| anyhow!("{part} did not end within {time:?}"))
 }
 
-/// Committed facts of the ledger: counts to every room that shelves the SKU, private messages to their persons. Nothing
-/// here waits for a room or a person.
-async fn route_committed(shop: Arc<Shop>, show_sold: bool, mut committed: mpsc::Receiver<order::Event>) {
-    while let Some(event) = committed.recv().await {
-        match event {
-            order::Event::Stock { sku, count, hash } => {
-                let command = Command::Stock { sku: sku.clone(), count, hash };
-                shop.rooms.tell_shelves(&sku, &command);
-            }
-            order::Event::Adjusted { sku, delta, reason, entry } => {
-                let command = Command::Adjusted { sku: sku.clone(), delta, reason, entry };
-                shop.rooms.tell_shelves(&sku, &command);
-            }
-            order::Event::Sold { room: Some(room), sku, quantity, shown_as } if show_sold => {
-                if let Some(room) = shop.rooms.get(&room) {
-                    room.tell(Command::Sold { sku, quantity, buyer: shown_as });
-                }
-            }
-            order::Event::Sold { .. } => {}
-            order::Event::Private { sub, told } => shop.deliver(&sub, || told.message()),
-        }
-    }
-}
-
 /// Media events: live or not to the rooms, texts of data channels to their sessions.
-async fn route_media(shop: Arc<Shop>, channels: Arc<Channels>, mut happened: mpsc::Receiver<media::Event>) {
+async fn route_media(rehearsals: Arc<Rehearsals>, channels: Arc<Channels>, mut happened: mpsc::Receiver<media::Event>) {
     let mut live: HashMap<RoomId, SessionId> = HashMap::new();
     while let Some(event) = happened.recv().await {
         match event {
             media::Event::Live { room, session, tracks } => {
+                let Ok(shop) = rehearsals.at(&room) else { continue };
                 live.insert(room.clone(), session);
                 let tracks = tracks.iter().map(|t| Track { kind: t.kind.into(), codec: t.codec.into() }).collect();
                 tell_media(&shop, &room, true, tracks);
@@ -211,15 +208,21 @@ async fn route_media(shop: Arc<Shop>, channels: Arc<Channels>, mut happened: mps
             // still shaking hands, the room goes on as it is.
             media::Event::Ended { room, session } if live.get(&room) == Some(&session) => {
                 live.remove(&room);
+                let Ok(shop) = rehearsals.at(&room) else { continue };
                 if shop.media.publisher(&room).is_none_or(|publisher| publisher == session) {
                     tell_media(&shop, &room, false, vec![]);
                 }
             }
             media::Event::Ended { .. } => {}
-            media::Event::ChannelOpen { session, room } => channels.open(&shop, &room, session),
+            media::Event::ChannelOpen { session, room } => {
+                if let Ok(shop) = rehearsals.at(&room) {
+                    channels.open(&shop, &room, session);
+                }
+            }
             media::Event::ChannelText { session, text } => channels.message(session, text),
             media::Event::Closed { session, room, publisher } => {
                 channels.closed(session);
+                let Ok(shop) = rehearsals.at(&room) else { continue };
                 shop.presence.remove_media(session);
                 // One that never went live leaves nobody behind whom the room could wait for.
                 if publisher && !live.contains_key(&room) && shop.media.publisher(&room).is_none() {
@@ -237,17 +240,13 @@ fn tell_media(shop: &Shop, room: &RoomId, live: bool, tracks: Vec<Track>) {
     }
 }
 
-async fn route_shown(shop: Arc<Shop>, channels: Arc<Channels>, mut shown: mpsc::Receiver<Shown>) {
-    while let Some(Shown::Kicked { room, who }) = shown.recv().await {
-        shop.kick(&room, &who, &channels);
-    }
-}
-
-/// Asks connections whose tokens end for new ones, and ends those that bring none.
-async fn sweep_tokens(shop: Arc<Shop>) {
+/// Asks connections whose tokens end for new ones, and ends those that bring none; ends rehearsals that are too old.
+async fn sweep(rehearsals: Arc<Rehearsals>) {
     let mut each_second = tokio::time::interval(Duration::from_secs(1));
     loop {
         each_second.tick().await;
-        shop.presence.sweep(shop.clock.now());
+        let now = rehearsals.real().clock.wall();
+        rehearsals.shops().iter().for_each(|shop| shop.presence.sweep(now));
+        rehearsals.sweep(now).await;
     }
 }

@@ -52,16 +52,23 @@ pub struct Clock(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
-    Running { started_at: i64, started: Instant, ahead_ms: AtomicI64 },
+    Running { started_at: i64, started: Instant, ahead_ms: AtomicI64, speed: u32 },
     Manual(AtomicI64),
 }
 
 impl Clock {
     pub fn start() -> Self {
+        Self::start_at_speed(1)
+    }
+
+    /// A clock on which `speed` seconds pass in one: for rehearsals and replays, where a show is played faster. It begins
+    /// at the wall's time.
+    pub fn start_at_speed(speed: u32) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads wall time")]
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_at = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-        Self(Arc::new(Source::Running { started_at, started: Instant::now(), ahead_ms: AtomicI64::new(0) }))
+        let (started, ahead_ms) = (Instant::now(), AtomicI64::new(0));
+        Self(Arc::new(Source::Running { started_at, started, ahead_ms, speed: speed.max(1) }))
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it.
@@ -71,11 +78,30 @@ impl Clock {
 
     pub fn now(&self) -> UnixMs {
         match &*self.0 {
-            Source::Running { started_at, started, ahead_ms } => {
+            Source::Running { started_at, started, ahead_ms, speed } => {
                 let run = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+                let run = run.saturating_mul(i64::from(*speed));
                 UnixMs(started_at + run + ahead_ms.load(Ordering::Relaxed))
             }
             Source::Manual(at) => UnixMs(at.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The time that people's watches show, whatever the speed: tokens end by it.
+    pub fn wall(&self) -> UnixMs {
+        match &*self.0 {
+            Source::Running { started_at, started, speed, .. } if *speed > 1 => {
+                UnixMs(*started_at).plus(started.elapsed())
+            }
+            _ => self.now(),
+        }
+    }
+
+    /// How long a time of this clock is to wait for.
+    pub fn to_wait(&self, time: Duration) -> Duration {
+        match &*self.0 {
+            Source::Running { speed, .. } => time / *speed,
+            Source::Manual(_) => time,
         }
     }
 
@@ -102,6 +128,17 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fast_clock_moves_on_faster_than_the_wall() {
+        let clock = Clock::start_at_speed(1_000);
+        assert_eq!(clock.to_wait(Duration::from_secs(10)), Duration::from_millis(10));
+        let before = clock.now();
+        while clock.now().since(before) < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        assert!(clock.wall().since(before) < Duration::from_secs(30));
+    }
 
     #[test]
     fn time_never_goes_before_the_newest_entry() {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fanout, http, media, order, ring, room,
-    session::{self, Payment, SECRET_LEN_MIN},
+    session::{self, Payment, SECRET_LEN_MIN, rehearsal::SPEED_MAX},
     telemetry,
 };
 
@@ -31,6 +31,9 @@ pub struct Config {
     pub ring: ring::Config,
     pub fanout: fanout::Config,
     pub limits: session::LimitsConfig,
+    pub rehearsal: session::rehearsal::Config,
+    pub loadtest: LoadtestConfig,
+    pub clock: ClockConfig,
     pub metrics: http::MetricsConfig,
     pub log: telemetry::Config,
 }
@@ -73,6 +76,27 @@ pub struct LedgerConfig {
 impl Default for LedgerConfig {
     fn default() -> Self {
         Self { public: true }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadtestConfig {
+    /// Whether simulated people (tokens with `sim`) may buy, comment and like in real rooms. For servers that are there
+    /// to be tested.
+    pub allow: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClockConfig {
+    /// Seconds that pass on this server in one second: more than 1 only on a server that is there to be tested.
+    pub speed: u32,
+}
+
+impl Default for ClockConfig {
+    fn default() -> Self {
+        Self { speed: 1 }
     }
 }
 
@@ -147,6 +171,14 @@ impl Config {
         if self.room.tick_ms == 0 || self.room.tick_ms > 1_000 {
             return wrong("room.tick_ms", "must be 1 to 1000".into());
         }
+        if !(1..=SPEED_MAX).contains(&self.clock.speed) {
+            return wrong("clock.speed", format!("must be 1 to {SPEED_MAX}"));
+        }
+        if self.clock.speed > 1 && !(self.loadtest.allow && self.http.listen.ip().is_loopback()) {
+            let why = "runs ahead of the wall only on a server that is there to be tested: with loadtest.allow, and \
+                       with http.listen on this machine alone. A rehearsal has a speed of its own";
+            return wrong("clock.speed", why.into());
+        }
         if let Err(key) = self.order.check() {
             return wrong(&format!("order.{key}"), "must not be 0".into());
         }
@@ -169,6 +201,8 @@ impl Config {
             ("room.rooms_max", self.room.rooms_max),
             ("room.products_max", self.room.products_max),
             ("room.skus_per_product_max", self.room.skus_per_product_max),
+            ("rehearsal.keep_hours", count(self.rehearsal.keep_hours.into())),
+            ("rehearsal.products_max", self.rehearsal.products_max),
             ("ring.frames_max", self.ring.frames_max),
             ("ring.bytes_max", self.ring.bytes_max),
         ];
@@ -194,6 +228,9 @@ impl Config {
                  see no video. Set media.listen to 0.0.0.0:8081, or media.candidates to this host's public address"
                     .into(),
             );
+        }
+        if self.loadtest.allow && !self.http.listen.ip().is_loopback() {
+            warnings.push("loadtest.allow: simulated people may buy real stock".into());
         }
         if self.payment.provider == Payment::Sandbox && !self.http.listen.ip().is_loopback() {
             warnings.push("payment.provider is sandbox: buyers confirm their own holds, nobody pays".into());

@@ -55,7 +55,7 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// Goes live with `clip`, in place of whoever is, and returns when the first packets can flow. The first attempt's
+    /// Goes live with `clip`, all its layers at once (simulcast) when it has several, in place of whoever is, and returns when the first packets can flow. The first attempt's
     /// failure is returned; later losses are repaired with growing waits, but never at the cost of another session:
     /// an anchor who was replaced waits until the room is free.
     pub async fn publish(
@@ -66,7 +66,8 @@ impl Anchor {
         config: &Config,
     ) -> Result<Self, Error> {
         let http = Http::new(server.clone(), config.clone());
-        let publisher = Publisher::new(http, room.clone(), token.to_owned(), !clip.audio.is_empty());
+        let publisher =
+            Publisher::new(http, room.clone(), token.to_owned(), clip.layer_names(), !clip.audio.is_empty());
         let session = publisher.open().await?;
 
         let (stats, seen) = watch::channel(AnchorStats { sessions: 1, ..AnchorStats::default() });
@@ -195,7 +196,8 @@ impl AnchorTask {
             Kind::Video => &mut session.video,
             Kind::Audio => session.audio.as_mut().expect("audio is due only when the clip has some"),
         };
-        let packets = sender.packetizer.packets(&due);
+        let layers = sender.packetizers.iter_mut().zip(&due.data);
+        let packets: Vec<rtp::Packet> = layers.flat_map(|(packetizer, data)| packetizer.packets(&due, data)).collect();
         self.stats.send_modify(|stats| {
             stats.packets += packets.len() as u64;
             stats.bytes += packets.iter().map(|p| p.payload.len() as u64).sum::<u64>();

@@ -15,6 +15,8 @@ const IVF_HEADER_LEN: usize = 32;
 const OGG_HEADER_LEN: usize = 27;
 /// Frames or packets in one clip; a longer one is refused.
 const UNITS_MAX: usize = 100_000;
+/// Quarter, half and full size, as browsers' examples call them.
+const LAYER_NAMES: [&str; 3] = ["q", "h", "f"];
 
 /// One video frame or audio packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,8 @@ pub struct Unit {
     /// From the start of the clip.
     pub at: Duration,
     pub len: Duration,
-    pub data: Bytes,
+    /// Of a video frame one for each layer, the smallest first.
+    pub data: Vec<Bytes>,
     /// A video frame that needs no other; every audio packet.
     pub key: bool,
 }
@@ -45,6 +48,33 @@ impl Clip {
         let mut audio = ogg.map_or(Ok(Vec::new()), audio_units)?;
         audio.retain(|unit| unit.at + unit.len <= len);
         Ok(Self { video, audio, len })
+    }
+
+    /// The same picture in several sizes, the smallest first, for an anchor who sends them all (simulcast). Their frames
+    /// come at the same times and their keyframes in the same places.
+    pub fn layered(ivfs: Vec<Bytes>, ogg: Option<Bytes>) -> Result<Self, Error> {
+        if !(1..=LAYER_NAMES.len()).contains(&ivfs.len()) {
+            return Err(Error::Clip("a clip has one to three layers"));
+        }
+        let mut ivfs = ivfs.into_iter();
+        let mut clip = Self::parse(ivfs.next().unwrap_or_default(), ogg)?;
+        for ivf in ivfs {
+            let layer = video_units(ivf)?;
+            let fits = |(of, frame): (&Unit, &Unit)| (of.at, of.len, of.key) == (frame.at, frame.len, frame.key);
+            if layer.len() != clip.video.len() || !clip.video.iter().zip(&layer).all(fits) {
+                return Err(Error::Clip("the layers' frames do not go together"));
+            }
+            clip.video.iter_mut().zip(layer).for_each(|(unit, frame)| unit.data.extend(frame.data));
+        }
+        Ok(clip)
+    }
+
+    /// The names of the layers, the smallest first; none of a clip that has one only.
+    pub(super) fn layer_names(&self) -> &'static [&'static str] {
+        match self.video.first().map_or(0, |unit| unit.data.len()) {
+            0 | 1 => &[],
+            layers => &LAYER_NAMES[..layers],
+        }
     }
 
     /// The time of one loop.
@@ -97,7 +127,7 @@ fn timed_frames(frames: &[(u64, Bytes)], time: impl Fn(u64) -> Result<Duration, 
     let nexts = frames[1..].iter().map(|(ticks, _)| *ticks).chain([end]);
     let unit = |((ticks, data), next): (&(u64, Bytes), u64)| {
         let (at, until) = (time(ticks - first)?, time(next - first)?);
-        Ok(Unit { at, len: until - at, data: data.clone(), key: is_vp8_key(data) })
+        Ok(Unit { at, len: until - at, data: vec![data.clone()], key: is_vp8_key(data) })
     };
     frames.iter().zip(nexts).map(unit).collect()
 }
@@ -117,7 +147,7 @@ fn audio_units(ogg: Bytes) -> Result<Vec<Unit>, Error> {
     // The second packet holds the tags.
     for data in packets.into_iter().skip(2) {
         let len = opus_len(&data).ok_or(Error::Clip("an Opus packet is cut off"))?;
-        units.push(Unit { at, len, data, key: true });
+        units.push(Unit { at, len, data: vec![data], key: true });
         at += len;
     }
     Ok(units)
@@ -217,7 +247,18 @@ pub(super) mod tests {
         assert_eq!((clip.video.len(), clip.audio.len()), (50, 100));
         assert_eq!(clip.video.iter().filter(|frame| frame.key).count(), 2);
         assert_eq!(clip.audio[99].at, Duration::from_millis(1_980));
-        assert_eq!(clip.audio[99].data[1], 99);
+        assert_eq!(clip.audio[99].data[0][1], 99);
+    }
+
+    #[test]
+    fn layers_go_together_frame_by_frame_or_not_at_all() {
+        let clip = Clip::layered(vec![ivf(50, &[0, 25]), ivf(50, &[0, 25]), ivf(50, &[0, 25])], None).unwrap();
+        assert_eq!(clip.layer_names(), ["q", "h", "f"]);
+        assert!(clip.video.iter().all(|unit| unit.data.len() == 3));
+        assert!(Clip::layered(vec![ivf(50, &[0, 25]), ivf(49, &[0, 25])], None).is_err(), "another length");
+        assert!(Clip::layered(vec![ivf(50, &[0, 25]), ivf(50, &[0, 24])], None).is_err(), "another keyframe");
+        assert!(Clip::layered(vec![], None).is_err() && Clip::layered(vec![ivf(2, &[0]); 4], None).is_err());
+        assert!(Clip::parse(ivf(5, &[0]), None).unwrap().layer_names().is_empty());
     }
 
     #[test]

@@ -108,7 +108,7 @@ async fn publish(State(relay): State<Relay>, offer: String) -> impl IntoResponse
 
 async fn watch(State(relay): State<Relay>, offer: String) -> impl IntoResponse {
     let with_room = offer.contains("m=application");
-    let mut peer = Peer::open([127, 0, 0, 1].into(), Purpose::Send).await.unwrap();
+    let mut peer = Peer::open([127, 0, 0, 1].into(), Purpose::Send(vec![])).await.unwrap();
     let video = Arc::new(TrackLocalStaticRTP::new(local_track(Kind::Video, 11)));
     let audio = Arc::new(TrackLocalStaticRTP::new(local_track(Kind::Audio, 22)));
     peer.connection.add_track(Arc::clone(&video) as Arc<dyn TrackLocal>).await.unwrap();

@@ -1,10 +1,16 @@
 //! The client's peer connection: the `webrtc` crate, one socket and task per peer, set up for an ICE-lite server.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rtc::{
     peer_connection::transport::RTCDtlsTransportState,
-    rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind},
+    rtp_transceiver::rtp_sender::{
+        RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+    },
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -21,9 +27,14 @@ use webrtc::{
     },
 };
 
-use crate::client::{Error, keyframes::KeyframeRequests};
+use crate::client::{
+    Error,
+    keyframes::KeyframeRequests,
+    layers::{Layer, LayerNames, MID_URI, REPAIRED_RID_URI, RID_URI},
+};
 
 pub const VP8_PAYLOAD_TYPE: u8 = 96;
+const VP8_REPAIR_PAYLOAD_TYPE: u8 = 97;
 pub const OPUS_PAYLOAD_TYPE: u8 = 111;
 /// Tracks and channels that the server opens before anybody looks; more are ignored.
 const OPENED_MAX: usize = 8;
@@ -40,10 +51,10 @@ const ICE_FAILED: Duration = Duration::from_secs(3);
 const ICE_KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// What the peer connection is for.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Purpose {
-    /// Sends VP8 and Opus; keyframe requests reach the track.
-    Send,
+    /// Sends VP8 and Opus, the picture in these layers if any are named; keyframe requests reach the track.
+    Send(Vec<Layer>),
     /// Receives whatever the server has.
     Receive,
 }
@@ -55,6 +66,7 @@ pub struct Peer {
     pub channels: mpsc::Receiver<Arc<dyn DataChannel>>,
     gathered: watch::Receiver<bool>,
     gone: CancellationToken,
+    video_mid: Arc<OnceLock<String>>,
 }
 
 /// The crate's connection, closed when it is dropped: its task would run on otherwise.
@@ -81,13 +93,17 @@ impl Peer {
     /// A peer with a socket of its own at `local`.
     pub async fn open(local: IpAddr, purpose: Purpose) -> Result<Self, Error> {
         let mut engine = MediaEngine::default();
-        match purpose {
-            Purpose::Send => register_sent_codecs(&mut engine)?,
+        match &purpose {
+            Purpose::Send(layers) => register_sent_codecs(&mut engine, !layers.is_empty())?,
             Purpose::Receive => engine.register_default_codecs()?,
         }
         let mut interceptors = register_default_interceptors(Registry::new(), &mut engine)?;
-        if purpose == Purpose::Send {
+        let mid = Arc::new(OnceLock::new());
+        if let Purpose::Send(layers) = purpose {
             interceptors = interceptors.with(KeyframeRequests::slot(), KeyframeRequests::default());
+            if !layers.is_empty() {
+                interceptors = interceptors.with(LayerNames::slot(), LayerNames::new(layers, mid.clone()));
+            }
         }
         let timeouts = SettingEngineBuilder::new()
             .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEPALIVE))
@@ -107,14 +123,18 @@ impl Peer {
         let connection: Arc<dyn PeerConnection> = Arc::new(connection);
         let gone = CancellationToken::new();
         tokio::spawn(watch_over(Arc::clone(&connection), state.clone(), gone.clone()));
-        Ok(Self { connection: Connection(connection), state, tracks, channels, gathered, gone })
+        Ok(Self { connection: Connection(connection), state, tracks, channels, gathered, gone, video_mid: mid })
     }
 
     /// The offer with all candidates: nothing is trickled.
     pub async fn offer(&mut self, deadline: Duration) -> Result<String, Error> {
         let offer = self.connection.create_offer(None).await?;
         self.connection.set_local_description(offer).await?;
-        self.local_sdp(deadline).await
+        let sdp = self.local_sdp(deadline).await?;
+        if let Some(mid) = mid_of_video(&sdp) {
+            let _ = self.video_mid.set(mid.to_owned());
+        }
+        Ok(sdp)
     }
 
     pub async fn accept(&self, answer: String) -> Result<(), Error> {
@@ -187,10 +207,34 @@ fn is_over(state: RTCPeerConnectionState) -> bool {
     matches!(state, RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed)
 }
 
-fn register_sent_codecs(engine: &mut MediaEngine) -> Result<(), Error> {
+/// The name of the first section with a picture.
+fn mid_of_video(sdp: &str) -> Option<&str> {
+    let section = &sdp[sdp.find("m=video")?..];
+    section.lines().find_map(|line| line.trim_end().strip_prefix("a=mid:"))
+}
+
+fn register_sent_codecs(engine: &mut MediaEngine, with_layers: bool) -> Result<(), Error> {
     engine.register_codec(vp8(), RtpCodecKind::Video)?;
     engine.register_codec(opus(), RtpCodecKind::Audio)?;
+    if with_layers {
+        engine.register_codec(vp8_repair(), RtpCodecKind::Video)?;
+        for uri in [MID_URI, RID_URI, REPAIRED_RID_URI] {
+            let extension = RTCRtpHeaderExtensionCapability { uri: uri.into() };
+            engine.register_header_extension(extension, RtpCodecKind::Video, None)?;
+        }
+    }
     Ok(())
+}
+
+/// What is sent again of VP8 (RFC 4588).
+fn vp8_repair() -> RTCRtpCodecParameters {
+    let rtp_codec = RTCRtpCodec {
+        mime_type: "video/rtx".into(),
+        clock_rate: 90_000,
+        sdp_fmtp_line: format!("apt={VP8_PAYLOAD_TYPE}"),
+        ..RTCRtpCodec::default()
+    };
+    RTCRtpCodecParameters { rtp_codec, payload_type: VP8_REPAIR_PAYLOAD_TYPE }
 }
 
 pub fn vp8() -> RTCRtpCodecParameters {

@@ -22,7 +22,8 @@ pub struct Due {
     /// From the start of the playback; also the media time of the RTP timestamp.
     pub at: Duration,
     pub kind: Kind,
-    pub data: Bytes,
+    /// Of a picture one for each layer.
+    pub data: Vec<Bytes>,
 }
 
 /// Where an endless playback stands.
@@ -146,11 +147,12 @@ impl Packetizer {
         }
     }
 
-    pub fn packets(&mut self, due: &Due) -> Vec<Packet> {
+    /// The packets of `data` at the time of `due`.
+    pub fn packets(&mut self, due: &Due, data: &Bytes) -> Vec<Packet> {
         let payloads = match self.kind {
-            Kind::Audio => vec![due.data.clone()],
+            Kind::Audio => vec![data.clone()],
             // The payloader fails on nothing that it is given here: a frame of some bytes, a size above its header.
-            Kind::Video => self.vp8.payload(PAYLOAD_LEN_MAX, &due.data).unwrap_or_default(),
+            Kind::Video => self.vp8.payload(PAYLOAD_LEN_MAX, data).unwrap_or_default(),
         };
         let last = payloads.len().saturating_sub(1);
         let timestamp = self.first_timestamp.wrapping_add(ticks(due.at, self.clock_rate()));
@@ -209,8 +211,8 @@ mod tests {
         for _ in 0..1_000 {
             let due = playback.pop();
             match due.kind {
-                Kind::Video => pictures.extend(video.packets(&due)),
-                Kind::Audio => sounds.extend(audio.packets(&due)),
+                Kind::Video => pictures.extend(video.packets(&due, &due.data[0])),
+                Kind::Audio => sounds.extend(audio.packets(&due, &due.data[0])),
             }
         }
         assert!(playback.video.lap > 5);
@@ -244,8 +246,8 @@ mod tests {
     #[test]
     fn a_large_frame_is_cut_into_packets_with_one_marker() {
         let mut video = Packetizer::new(Kind::Video, 1, 96);
-        let due = Due { at: Duration::ZERO, kind: Kind::Video, data: vec![0; 5_000].into() };
-        let packets = video.packets(&due);
+        let due = Due { at: Duration::ZERO, kind: Kind::Video, data: vec![vec![0; 5_000].into()] };
+        let packets = video.packets(&due, &due.data[0]);
         assert_eq!(packets.len(), 5);
         assert!(packets.iter().all(|p| p.payload.len() <= PAYLOAD_LEN_MAX));
         let marked: Vec<bool> = packets.iter().map(|p| p.header.marker).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::Method;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
+    RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
 };
 use tokio::time::sleep;
 use webrtc::{
@@ -18,6 +18,7 @@ use webrtc::{
 use crate::{
     client::{
         Config, Error, Http,
+        layers::Layer,
         link::full_jitter,
         peer::{Peer, Purpose, opus, vp8},
         playback::{Kind, Packetizer},
@@ -31,6 +32,7 @@ pub struct Publisher {
     http: Http,
     room: RoomId,
     token: String,
+    layers: &'static [&'static str],
     has_audio: bool,
 }
 
@@ -45,12 +47,14 @@ pub struct Session {
 /// A negotiated track and what makes its packets.
 pub struct Sender {
     pub track: Arc<TrackLocalStaticRTP>,
-    pub packetizer: Packetizer,
+    /// One for each layer, the smallest first.
+    pub packetizers: Vec<Packetizer>,
 }
 
 impl Publisher {
-    pub fn new(http: Http, room: RoomId, token: String, has_audio: bool) -> Self {
-        Self { http, room, token, has_audio }
+    /// `layers` names those of the picture; without any it is one stream.
+    pub fn new(http: Http, room: RoomId, token: String, layers: &'static [&'static str], has_audio: bool) -> Self {
+        Self { http, room, token, layers, has_audio }
     }
 
     pub fn config(&self) -> &Config {
@@ -61,8 +65,9 @@ impl Publisher {
     pub async fn open(&self) -> Result<Session, Error> {
         let config = self.http.config();
         let local = self.http.server().local_ip(config).await?;
-        let mut peer = Peer::open(local, Purpose::Send).await?;
-        let (location, video, audio) = self.negotiate(&mut peer).await?;
+        let layers: Vec<Layer> = self.layers.iter().map(|rid| Layer::new(rid)).collect();
+        let mut peer = Peer::open(local, Purpose::Send(layers.clone())).await?;
+        let (location, video, audio) = self.negotiate(&mut peer, layers).await?;
         Ok(Session { peer, video, audio, location })
     }
 
@@ -89,10 +94,10 @@ impl Publisher {
         Ok(room.media.live)
     }
 
-    async fn negotiate(&self, peer: &mut Peer) -> Result<(String, Sender, Option<Sender>), Error> {
+    async fn negotiate(&self, peer: &mut Peer, layers: Vec<Layer>) -> Result<(String, Sender, Option<Sender>), Error> {
         let deadline = self.http.config().media_timeout;
-        let video = Sending::add(peer, Kind::Video).await?;
-        let audio = if self.has_audio { Some(Sending::add(peer, Kind::Audio).await?) } else { None };
+        let video = Sending::add(peer, Kind::Video, layers).await?;
+        let audio = if self.has_audio { Some(Sending::add(peer, Kind::Audio, vec![]).await?) } else { None };
 
         let offer = peer.offer(deadline).await?;
         let answer = self.http.offer(&format!("/whip/{}", self.room), &self.token, offer).await?;
@@ -119,25 +124,31 @@ impl Publisher {
 /// A track that was added to an offer.
 struct Sending {
     kind: Kind,
-    ssrc: u32,
+    ssrcs: Vec<u32>,
     track: Arc<TrackLocalStaticRTP>,
     sender: Arc<dyn RtpSender>,
 }
 
 impl Sending {
-    async fn add(peer: &Peer, kind: Kind) -> Result<Self, Error> {
-        let ssrc = rand::random();
-        let track = Arc::new(TrackLocalStaticRTP::new(local_track(kind, ssrc)));
+    async fn add(peer: &Peer, kind: Kind, layers: Vec<Layer>) -> Result<Self, Error> {
+        let (track, ssrcs) = match layers.is_empty() {
+            true => {
+                let ssrc = rand::random();
+                (local_track(kind, ssrc), vec![ssrc])
+            }
+            false => (layered_track(&layers), layers.iter().map(|layer| layer.ssrc).collect()),
+        };
+        let track = Arc::new(TrackLocalStaticRTP::new(track));
         let sender = peer.connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await?;
-        Ok(Self { kind, ssrc, track, sender })
+        Ok(Self { kind, ssrcs, track, sender })
     }
 
     async fn negotiated(self) -> Result<Sender, Error> {
         let parameters = self.sender.get_parameters().await?;
         let codec = parameters.rtp_parameters.codecs.first();
         let codec = codec.ok_or_else(|| Error::Protocol("the answer takes none of the codecs".into()))?;
-        let packetizer = Packetizer::new(self.kind, self.ssrc, codec.payload_type);
-        Ok(Sender { track: self.track, packetizer })
+        let packetizer = |ssrc: &u32| Packetizer::new(self.kind, *ssrc, codec.payload_type);
+        Ok(Sender { packetizers: self.ssrcs.iter().map(packetizer).collect(), track: self.track })
     }
 }
 
@@ -147,10 +158,22 @@ pub fn local_track(kind: Kind, ssrc: u32) -> MediaStreamTrack {
         Kind::Video => ("video", RtpCodecKind::Video, vp8()),
         Kind::Audio => ("audio", RtpCodecKind::Audio, opus()),
     };
-    let encoding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() },
-        codec: codec.rtp_codec,
+    let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
+    MediaStreamTrack::new("maishou".into(), name.into(), name.into(), kind, vec![encoding(codec, coding)])
+}
+
+/// One picture in several sizes, each with a stream of its own and one for what is sent again.
+fn layered_track(layers: &[Layer]) -> MediaStreamTrack {
+    let coding = |layer: &Layer| RTCRtpCodingParameters {
+        rid: layer.rid.into(),
+        ssrc: Some(layer.ssrc),
+        rtx: Some(RTCRtpRtxParameters { ssrc: layer.rtx_ssrc }),
         ..Default::default()
     };
-    MediaStreamTrack::new("maishou".into(), name.into(), name.into(), kind, vec![encoding])
+    let encodings = layers.iter().map(|layer| encoding(vp8(), coding(layer))).collect();
+    MediaStreamTrack::new("maishou".into(), "video".into(), "video".into(), RtpCodecKind::Video, encodings)
+}
+
+fn encoding(codec: RTCRtpCodecParameters, coding: RTCRtpCodingParameters) -> RTCRtpEncodingParameters {
+    RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec: codec.rtp_codec, ..Default::default() }
 }

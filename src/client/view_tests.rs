@@ -25,6 +25,7 @@ fn snapshot_at(log: &[Event], seq: u64) -> Snapshot {
     }
     comments.drain(..comments.len().saturating_sub(30));
     Snapshot {
+        rehearsal_of: None,
         room: "r".parse().unwrap(),
         epoch: "e".into(),
         seq,

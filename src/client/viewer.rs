@@ -25,7 +25,7 @@ use crate::{
     },
     clock::UnixMs,
     id::{HoldId, ProductId, RoomId, SkuId, Who},
-    protocol::{Event, Hold, LineRequest, Order},
+    protocol::{Event, Hold, LineRequest, Order, Quality, QualityReport},
 };
 
 /// A joined session; clones share it, and the last one that is dropped ends it.
@@ -210,6 +210,18 @@ impl Viewer {
     /// Seconds between two comments of one person; 0 is off.
     pub async fn slow_mode(&self, seconds: u32) -> Result<(), Error> {
         self.ask("moderate", json!({"action": "slow_mode", "seconds": seconds})).await.map(drop)
+    }
+
+    /// Tells what a watcher saw ([`Watcher::quality`](crate::client::Watcher::quality)), and hears what the server sees of
+    /// that session; without a session in the report, of the room's publisher, for those who run the show. `None`: there
+    /// is none.
+    pub async fn quality(&self, report: &QualityReport) -> Result<Option<Quality>, Error> {
+        #[derive(Deserialize)]
+        struct Seen {
+            quality: Option<Quality>,
+        }
+        let body = serde_json::to_value(report).expect("a report is plain data");
+        self.typed::<Seen>("quality", body).await.map(|seen| seen.quality)
     }
 
     /// The server's time, and how long the answer took.

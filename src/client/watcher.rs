@@ -25,14 +25,18 @@ use crate::{
     client::{
         Config, Error, Http, Server, Viewer,
         peer::{Connection, Peer, Purpose},
+        pictures::{Arrival, PictureStats, Pictures},
         playback::Kind,
         wire::Dial,
     },
     id::RoomId,
+    protocol::QualityReport,
 };
 
 /// The session channel that the server opens.
 const ROOM_CHANNEL: &str = "room";
+/// Between two requests of a viewer whose picture is stuck.
+const KEYFRAME_PATIENCE: Duration = Duration::from_millis(500);
 /// A stream that nobody uses: it is there so that the offer has an application section.
 const SPARE_STREAM: u16 = 1_000;
 
@@ -59,6 +63,9 @@ pub struct TrackStats {
 pub struct WatcherStats {
     pub video: TrackStats,
     pub audio: TrackStats,
+    pub pictures: PictureStats,
+    /// From the start of [`Watcher::watch`] to the first picture that a player would show.
+    pub first_picture: Option<Duration>,
     /// The peer connection has failed or was closed.
     pub gone: bool,
 }
@@ -125,6 +132,18 @@ impl Watcher {
         let waited = timeout(deadline, stats.wait_for(|stats| holds(stats))).await;
         let stats = *waited.map_err(|_| Error::Timeout("media"))?.map_err(|_| Error::Lost)?;
         Ok(stats)
+    }
+
+    /// What this viewer saw so far, to be told with [`Viewer::quality`].
+    pub fn quality(&self) -> QualityReport {
+        let stats = self.stats();
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        QualityReport {
+            session: self.location.rsplit('/').next().and_then(|id| id.parse().ok()),
+            first_frame_ms: stats.first_picture.map(ms),
+            freezes: Some(stats.pictures.freezes),
+            freeze_ms: Some(ms(stats.pictures.frozen)),
+        }
     }
 
     /// Asks for a keyframe (PLI), once there is a video track.
@@ -214,19 +233,75 @@ impl Counting {
         if kind == Kind::Video {
             self.video.send_replace(Some(Arc::clone(&track)));
         }
-        let (started, stats) = (self.started, self.stats.clone());
-        self.tasks.spawn(async move {
-            while let Some(event) = track.poll().await {
-                match event {
-                    TrackRemoteEvent::OnRtpPacket(packet) => stats.send_modify(|stats| match kind {
-                        Kind::Video => stats.video.count(&packet, kind, started.elapsed()),
-                        Kind::Audio => stats.audio.count(&packet, kind, started.elapsed()),
-                    }),
-                    TrackRemoteEvent::OnEnded | TrackRemoteEvent::OnError => break,
-                    _ => {}
+        let following =
+            Following { kind, started: self.started, stats: self.stats.clone(), pictures: None, asked_at: None };
+        self.tasks.spawn(following.run(track));
+    }
+}
+
+/// Follows one track.
+struct Following {
+    kind: Kind,
+    started: Instant,
+    stats: watch::Sender<WatcherStats>,
+    /// Those of the SSRC that the track uses.
+    pictures: Option<(u32, Pictures)>,
+    asked_at: Option<Instant>,
+}
+
+impl Following {
+    async fn run(mut self, track: Arc<dyn TrackRemote>) {
+        while let Some(event) = track.poll().await {
+            match event {
+                TrackRemoteEvent::OnRtpPacket(packet) => {
+                    self.count(&packet);
+                    self.ask_when_stuck(&*track).await;
                 }
+                TrackRemoteEvent::OnEnded | TrackRemoteEvent::OnError => break,
+                _ => {}
+            }
+        }
+    }
+
+    fn count(&mut self, packet: &rtp::Packet) {
+        let (kind, since_start) = (self.kind, self.started.elapsed());
+        if kind == Kind::Audio {
+            return self.stats.send_modify(|stats| stats.audio.count(packet, kind, since_start));
+        }
+        let header = &packet.header;
+        let pictures = match &mut self.pictures {
+            Some((ssrc, pictures)) if *ssrc == header.ssrc => pictures,
+            pictures => &mut pictures.insert((header.ssrc, Pictures::default())).1,
+        };
+        let arrival = Arrival {
+            sequence: header.sequence_number,
+            timestamp: header.timestamp,
+            ends: header.marker,
+            starts_key: starts_keyframe(&packet.payload),
+        };
+        pictures.arrived(arrival, Instant::now());
+        let shown = pictures.stats();
+        self.stats.send_modify(|stats| {
+            stats.video.count(packet, kind, since_start);
+            stats.pictures = shown;
+            if shown.shown > 0 {
+                stats.first_picture.get_or_insert(since_start);
             }
         });
+    }
+
+    /// As a player does that cannot go on.
+    async fn ask_when_stuck(&mut self, track: &dyn TrackRemote) {
+        let Some((media_ssrc, pictures)) = &self.pictures else { return };
+        let may_ask = self.asked_at.is_none_or(|at| at.elapsed() > KEYFRAME_PATIENCE);
+        if !may_ask || !pictures.is_stuck(Instant::now()) {
+            return;
+        }
+        self.asked_at = Some(Instant::now());
+        let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: *media_ssrc };
+        if let Err(error) = track.write_rtcp(vec![Box::new(request)]).await {
+            tracing::debug!(%error, "no keyframe can be asked for");
+        }
     }
 }
 
@@ -245,7 +320,7 @@ impl TrackStats {
         self.last_timestamp = header.timestamp;
         if kind == Kind::Video {
             self.frames += u64::from(header.marker);
-            if starts_vp8_keyframe(&packet.payload) {
+            if starts_keyframe(&packet.payload) {
                 self.keyframes += 1;
                 self.first_keyframe.get_or_insert(since_start);
             }
@@ -261,6 +336,25 @@ impl TrackStats {
             }
             _ => self.missing = self.missing.saturating_sub(1),
         }
+    }
+}
+
+/// Whether a payload begins a keyframe, of whichever of our codecs. In H.264 the first bit is never set, where VP8 says
+/// that its descriptor is extended; a bare VP8 start is a NAL unit type that nobody uses.
+fn starts_keyframe(payload: &[u8]) -> bool {
+    match payload.first() {
+        Some(first) if first & 0x80 == 0 && first & 0x1f != 0x10 => starts_h264_keyframe(payload),
+        _ => starts_vp8_keyframe(payload),
+    }
+}
+
+/// Parameter sets, or the beginning of an IDR slice, alone, in an aggregate (STAP-A) or in fragments (FU-A; RFC 6184).
+fn starts_h264_keyframe(payload: &[u8]) -> bool {
+    let is_key = |header: &u8| matches!(header & 0x1f, 5 | 7);
+    match payload.first().map(|header| header & 0x1f) {
+        Some(24) => payload.get(3).is_some_and(is_key),
+        Some(28) => payload.get(1).is_some_and(|header| header & 0x80 != 0 && is_key(header)),
+        _ => payload.first().is_some_and(is_key),
     }
 }
 

@@ -40,7 +40,7 @@ pub fn status(code: ErrorCode) -> StatusCode {
             StatusCode::BAD_REQUEST
         }
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
-        ErrorCode::Forbidden | ErrorCode::Muted | ErrorCode::Kicked => StatusCode::FORBIDDEN,
+        ErrorCode::Forbidden | ErrorCode::Muted | ErrorCode::Kicked | ErrorCode::RehearsalOnly => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::SoldOut

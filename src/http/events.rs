@@ -46,17 +46,18 @@ pub(super) async fn events(
     let token = bearer(&headers)?.map(str::to_owned).or(asked.token);
     let token = token.ok_or_else(|| Fault::new(ErrorCode::Unauthorized, "this needs a token"))?;
     let person = app.shop.person(&token)?;
-    let Some(place) = app.shop.limits.connect(peer.0.ip()) else {
+    let shop = app.rehearsals.at(&room)?;
+    let Some(place) = shop.limits.connect(peer.0.ip()) else {
         return Err(Fault::new(ErrorCode::RateLimited, "too many connections of one address")
             .retry_after(5_000)
             .into());
     };
-    if let Err(wait) = app.shop.limits.arrive() {
+    if let Err(wait) = shop.limits.arrive() {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         return Err(Fault::new(ErrorCode::Busy, "too many come at once").retry_after(wait).into());
     }
     let last = headers.get("last-event-id").and_then(|v| v.to_str().ok());
-    let listener = Listener::enter(&app.shop, &person, &room, last, Some(place)).await?;
+    let listener = Listener::enter(&shop, &person, &room, last, Some(place)).await?;
     Ok(respond(listener, Counted::new(app.streams.clone())))
 }
 

@@ -1,6 +1,6 @@
 //! What handlers take from a request: bearer, JSON body, SDP body, idempotency key, ids in the path.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     RequestPartsExt,
@@ -9,23 +9,33 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{App, Config, error::Problem};
+use super::{App, Config, error::Problem, query};
 use crate::{
+    id::RoomId,
     protocol::{ErrorCode, Fault},
-    session::Person,
+    session::{Person, Shop},
 };
 
 /// The address that a request came from.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Somebody with a valid bearer token.
-pub struct Bearer(pub Person);
+/// Somebody with a valid bearer token, and the shop that the token leads to: the real one or a rehearsal's.
+pub struct Bearer {
+    pub person: Person,
+    pub shop: Arc<Shop>,
+}
 
 /// Somebody with a valid bearer token, or nobody; a bad token is still refused.
-pub struct MaybeBearer(pub Option<Person>);
+pub struct MaybeBearer {
+    pub person: Option<Person>,
+    pub shop: Arc<Shop>,
+}
+
+/// Whose token it is, whatever it is for.
+pub struct MaybeToken(pub Option<Person>);
 
 /// The `Idempotency-Key` header, which must be there.
 pub struct IdempotencyKey(pub String);
@@ -50,12 +60,39 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
     }
 }
 
+/// The room of the path, else that of the query: `?room=`.
+async fn named_room(parts: &mut Parts) -> Result<Option<RoomId>, Fault> {
+    #[derive(Deserialize)]
+    struct Named {
+        room: Option<RoomId>,
+    }
+    if let Ok(Path(in_path)) = parts.extract::<Path<HashMap<String, String>>>().await
+        && let Some(room) = in_path.get("room")
+    {
+        return room.parse().map(Some).map_err(|_| Fault::new(ErrorCode::NotFound, "no such address"));
+    }
+    Ok(query::<Named>(&parts.uri)?.room)
+}
+
 impl FromRequestParts<App> for MaybeBearer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let person = bearer(&parts.headers)?.map(|token| app.shop.person(token)).transpose()?;
-        Ok(Self(person))
+        let room = named_room(parts).await?;
+        let shop = match &person {
+            Some(person) => app.rehearsals.of(person, room.as_ref())?,
+            None => room.map_or_else(|| Ok(app.shop.clone()), |room| app.rehearsals.at(&room))?,
+        };
+        Ok(Self { person, shop })
+    }
+}
+
+impl FromRequestParts<App> for MaybeToken {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        Ok(Self(bearer(&parts.headers)?.map(|token| app.shop.person(token)).transpose()?))
     }
 }
 
@@ -63,8 +100,12 @@ impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let MaybeBearer(person) = MaybeBearer::from_request_parts(parts, app).await?;
-        person.map(Self).ok_or_else(|| Fault::new(ErrorCode::Unauthorized, "this needs a token").into())
+        if bearer(&parts.headers)?.is_none() {
+            return Err(Fault::new(ErrorCode::Unauthorized, "this needs a token").into());
+        }
+        let MaybeBearer { person, shop } = MaybeBearer::from_request_parts(parts, app).await?;
+        let person = person.ok_or_else(|| Fault::new(ErrorCode::Unauthorized, "this needs a token"))?;
+        Ok(Self { person, shop })
     }
 }
 

@@ -1,7 +1,6 @@
 //! Products, stock and its ledger.
 
 use axum::{
-    extract::State,
     http::{StatusCode, Uri},
     response::Response,
 };
@@ -26,16 +25,15 @@ use crate::{
 const LEDGER_PAGE_MAX: usize = 1_000;
 
 pub(super) async fn put(
-    State(app): State<App>,
-    Bearer(person): Bearer,
+    Bearer { person, shop }: Bearer,
     Ids(id): Ids<ProductId>,
     Json(body): Json<ProductBody>,
 ) -> Answer {
-    Ok(ok(&app.shop.put_product(&person, id, body).await?))
+    Ok(ok(&shop.put_product(&person, id, body).await?))
 }
 
-pub(super) async fn get(State(app): State<App>, Ids(id): Ids<ProductId>) -> Answer {
-    Ok(ok(&app.shop.product(&id)?))
+pub(super) async fn get(MaybeBearer { shop, .. }: MaybeBearer, Ids(id): Ids<ProductId>) -> Answer {
+    Ok(ok(&shop.product(&id)?))
 }
 
 #[derive(Deserialize)]
@@ -46,8 +44,7 @@ pub(super) struct StockBody {
 }
 
 pub(super) async fn adjust(
-    State(app): State<App>,
-    Bearer(person): Bearer,
+    Bearer { person, shop }: Bearer,
     IdempotencyKey(key): IdempotencyKey,
     Ids(sku): Ids<SkuId>,
     Json(body): Json<StockBody>,
@@ -57,7 +54,7 @@ pub(super) async fn adjust(
         (None, Some(set)) => StockChange::Set(set),
         _ => return Err(Fault::malformed("delta", "either delta or set").into()),
     };
-    let (count, again) = app.shop.adjust_stock(&person, &sku, key, change, &body.reason).await?;
+    let (count, again) = shop.adjust_stock(&person, &sku, key, change, &body.reason).await?;
     Ok(replayed(StatusCode::OK, again, &json!({ "sku": sku, "stock": count })))
 }
 
@@ -68,17 +65,12 @@ pub(super) struct LedgerQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn ledger(
-    State(app): State<App>,
-    MaybeBearer(person): MaybeBearer,
-    Ids(sku): Ids<SkuId>,
-    uri: Uri,
-) -> Answer {
+pub(super) async fn ledger(MaybeBearer { person, shop }: MaybeBearer, Ids(sku): Ids<SkuId>, uri: Uri) -> Answer {
     let asked: LedgerQuery = query(&uri)?;
     let limit = asked.limit.unwrap_or(LEDGER_PAGE_MAX).clamp(1, LEDGER_PAGE_MAX);
-    Ok(ok(&app.shop.ledger(person.as_ref(), &sku, asked.after, limit).await?))
+    Ok(ok(&shop.ledger(person.as_ref(), &sku, asked.after, limit).await?))
 }
 
-pub(super) async fn keys(State(app): State<App>) -> Response {
-    ok(&json!({ "keys": [app.shop.desk.public_key()] }))
+pub(super) async fn keys(MaybeBearer { shop, .. }: MaybeBearer) -> Response {
+    ok(&json!({ "keys": [shop.desk.public_key()] }))
 }

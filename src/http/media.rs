@@ -18,23 +18,13 @@ use crate::{
 
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
-pub(super) async fn whip(
-    State(app): State<App>,
-    Bearer(person): Bearer,
-    Ids(room): Ids<RoomId>,
-    Sdp(offer): Sdp,
-) -> Answer {
-    let answer = app.shop.publish(&person, &room, &offer).await?;
+pub(super) async fn whip(Bearer { person, shop }: Bearer, Ids(room): Ids<RoomId>, Sdp(offer): Sdp) -> Answer {
+    let answer = shop.publish(&person, &room, &offer).await?;
     Ok(created("whip", &room, answer))
 }
 
-pub(super) async fn whep(
-    State(app): State<App>,
-    Bearer(person): Bearer,
-    Ids(room): Ids<RoomId>,
-    Sdp(offer): Sdp,
-) -> Answer {
-    let answer = app.shop.watch(&person, &room, &offer).await?;
+pub(super) async fn whep(Bearer { person, shop }: Bearer, Ids(room): Ids<RoomId>, Sdp(offer): Sdp) -> Answer {
+    let answer = shop.watch(&person, &room, &offer).await?;
     Ok(created("whep", &room, answer))
 }
 
@@ -55,13 +45,12 @@ fn quoted(etag: &str) -> String {
 }
 
 pub(super) async fn end(
-    State(app): State<App>,
-    Bearer(person): Bearer,
+    Bearer { person, shop }: Bearer,
     Ids((room, session)): Ids<(RoomId, SessionId)>,
     OriginalUri(uri): OriginalUri,
 ) -> Answer {
-    app.shop.etag(&person, &room, session, publishes(&uri))?;
-    app.shop.leave(&person, &room, session)?;
+    shop.etag(&person, &room, session, publishes(&uri))?;
+    shop.leave(&person, &room, session)?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -69,13 +58,13 @@ pub(super) async fn end(
 /// restart is not supported, and says so with 422 (RFC 9725 section 4.3).
 pub(super) async fn patch(
     State(app): State<App>,
-    Bearer(person): Bearer,
+    Bearer { person, shop }: Bearer,
     Ids((room, session)): Ids<(RoomId, SessionId)>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     request: Request,
 ) -> Answer {
-    let own = app.shop.etag(&person, &room, session, publishes(&uri))?;
+    let own = shop.etag(&person, &room, session, publishes(&uri))?;
     extract::require_type(&headers, FRAGMENT)?;
     let body = extract::read(request, &app.config).await?;
     let fragment =
@@ -90,7 +79,7 @@ pub(super) async fn patch(
         }
         Some(_) => {}
     }
-    app.shop.candidate(&person, &room, session, fragment).await?;
+    shop.candidate(&person, &room, session, fragment).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

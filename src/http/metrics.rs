@@ -12,7 +12,7 @@ use prometheus::{
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use super::{Answer, App, extract::bearer};
+use super::{Answer, App, extract::bearer, quality};
 use crate::protocol::{ErrorCode, Fault};
 
 /// Open in the demo; else for an admin, or the scraper's own token.
@@ -178,13 +178,20 @@ fn media(app: &App, page: &mut Page) {
     page.counter("maishou_retransmissions_total", "Packets sent again.", media.rtx_out);
     page.counter("maishou_media_joins_total", "WebRTC handshakes done.", media.joins);
     page.counter("maishou_handshake_failures_total", "WebRTC handshakes that failed.", media.handshake_failures);
+    quality::write(app, page);
 }
 
 /// The families of one scrape.
-struct Page(Vec<MetricFamily>);
+pub(super) struct Page(Vec<MetricFamily>);
 
 impl Page {
-    fn family(&mut self, name: &str, help: &str, kind: MetricType, metrics: impl IntoIterator<Item = Metric>) {
+    pub(super) fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        metrics: impl IntoIterator<Item = Metric>,
+    ) {
         let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
@@ -196,11 +203,11 @@ impl Page {
         }
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, help, MetricType::COUNTER, [counter(None, value)]);
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) {
         self.family(name, help, MetricType::GAUGE, [gauge(None, value)]);
     }
 

@@ -12,6 +12,7 @@ mod openapi;
 mod ops;
 mod orders;
 mod pages;
+mod quality;
 mod rooms;
 mod server;
 mod socket;
@@ -36,7 +37,7 @@ pub use server::{Server, ServerError, Serving};
 use crate::{
     fanout::Fanout,
     protocol::Fault,
-    session::{Channels, Shop},
+    session::{Channels, Rehearsals, Shop},
 };
 use error::Problem;
 
@@ -84,11 +85,19 @@ impl Default for Config {
 }
 
 /// Settings of `/metrics`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
     /// A bearer token for scrapers; without one only an admin's token reads metrics.
     pub token: String,
+    /// Rooms with figures of their own, those with the most viewers first.
+    pub rooms_max: usize,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { token: String::new(), rooms_max: 20 }
+    }
 }
 
 /// What handlers hold.
@@ -96,7 +105,9 @@ pub struct MetricsConfig {
 pub struct App {
     pub config: Arc<Config>,
     pub metrics: Arc<MetricsConfig>,
+    /// The real one. Whoever acts is led to hers by [`extract::Bearer`].
     pub shop: Arc<Shop>,
+    pub rehearsals: Arc<Rehearsals>,
     pub fanout: Fanout,
     pub channels: Arc<Channels>,
     /// Files beside the pages: the demo's pictures.
@@ -118,7 +129,7 @@ pub fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/v1/ops", get(ops::ops))
         .route("/v1/rooms", post(rooms::create).get(rooms::list))
-        .route("/v1/rooms/{room}", get(rooms::snapshot))
+        .route("/v1/rooms/{room}", get(rooms::snapshot).delete(rooms::end))
         .route("/v1/rooms/{room}/show", post(rooms::show))
         .route("/v1/rooms/{room}/shelf", put(rooms::shelf))
         .route("/v1/rooms/{room}/pin", post(rooms::pin).delete(rooms::unpin))

@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, App, extract::Bearer, json as answer, metrics::hold_outcomes, ok};
+use super::{Answer, App, extract::Bearer, json as answer, metrics::hold_outcomes, ok, quality};
 
 /// Rates are over at least this time; who asks sooner gets those of before.
 const RATE_EVERY: Duration = Duration::from_millis(900);
@@ -65,7 +65,7 @@ impl Rates {
     }
 }
 
-pub(super) async fn ops(State(app): State<App>, Bearer(person): Bearer) -> Answer {
+pub(super) async fn ops(State(app): State<App>, Bearer { person, .. }: Bearer) -> Answer {
     person.may_operate()?;
     Ok(ok(&report(&app)))
 }
@@ -116,6 +116,7 @@ fn report(app: &App) -> Value {
             "sse": app.streams.load(Ordering::Relaxed), "channel": app.channels.len(), "peers": media.peers,
         },
         "rooms": rows,
+        "quality": quality::rooms(app),
         "rates": shown_rates,
         "queues": {
             "rooms": rooms.iter().map(|r| r.mailbox_len()).sum::<usize>(),

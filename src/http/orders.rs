@@ -31,18 +31,23 @@ pub(super) fn replayed(first: StatusCode, again: bool, body: &impl Serialize) ->
 
 pub(super) async fn hold(
     State(app): State<App>,
-    Bearer(person): Bearer,
+    Bearer { person, shop }: Bearer,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<HoldBody>,
 ) -> Answer {
     let lines = body.lines()?;
-    let held = app.shop.hold(&person, key, lines, body.room.as_deref()).await?;
-    let body = json!({ "hold": held.value, "server_time": app.shop.clock.now() });
+    // A token for every room names its rehearsal here too.
+    let shop = match body.room.as_deref().and_then(|room| room.parse().ok()) {
+        Some(room) => app.rehearsals.of(&person, Some(&room))?,
+        None => shop,
+    };
+    let held = shop.hold(&person, key, lines, body.room.as_deref()).await?;
+    let body = json!({ "hold": held.value, "server_time": shop.clock.now() });
     Ok(replayed(StatusCode::CREATED, held.replayed, &body))
 }
 
-pub(super) async fn hold_of(State(app): State<App>, Bearer(person): Bearer, Ids(hold): Ids<HoldId>) -> Answer {
-    Ok(ok(&json!({ "hold": app.shop.hold_of(&person, hold).await?, "server_time": app.shop.clock.now() })))
+pub(super) async fn hold_of(Bearer { person, shop }: Bearer, Ids(hold): Ids<HoldId>) -> Answer {
+    Ok(ok(&json!({ "hold": shop.hold_of(&person, hold).await?, "server_time": shop.clock.now() })))
 }
 
 #[derive(Default, Deserialize)]
@@ -52,12 +57,12 @@ struct ConfirmBody {
 
 pub(super) async fn confirm(
     State(app): State<App>,
-    Bearer(person): Bearer,
+    Bearer { person, shop }: Bearer,
     Ids(hold): Ids<HoldId>,
     request: axum::extract::Request,
 ) -> Answer {
     let body: ConfirmBody = optional_json(extract::read(request, &app.config).await?)?;
-    let confirmed = app.shop.confirm(&person, hold, body.payment).await?;
+    let confirmed = shop.confirm(&person, hold, body.payment).await?;
     Ok(replayed(StatusCode::OK, confirmed.replayed, &json!({ "order": confirmed.value })))
 }
 
@@ -69,14 +74,14 @@ fn optional_json<T: Default + serde::de::DeserializeOwned>(body: Bytes) -> Resul
     serde_json::from_slice(&body).map_err(|e| Fault::new(ErrorCode::Malformed, e.to_string()))
 }
 
-pub(super) async fn cancel(State(app): State<App>, Bearer(person): Bearer, Ids(hold): Ids<HoldId>) -> Answer {
-    let cancelled = app.shop.cancel(&person, hold).await?;
+pub(super) async fn cancel(Bearer { person, shop }: Bearer, Ids(hold): Ids<HoldId>) -> Answer {
+    let cancelled = shop.cancel(&person, hold).await?;
     Ok(replayed(StatusCode::OK, cancelled.replayed, &json!({ "hold": cancelled.value })))
 }
 
-pub(super) async fn extend(State(app): State<App>, Bearer(person): Bearer, Ids(hold): Ids<HoldId>) -> Answer {
-    let extended = app.shop.extend(&person, hold).await?;
-    let body = json!({ "hold": extended.value, "server_time": app.shop.clock.now() });
+pub(super) async fn extend(Bearer { person, shop }: Bearer, Ids(hold): Ids<HoldId>) -> Answer {
+    let extended = shop.extend(&person, hold).await?;
+    let body = json!({ "hold": extended.value, "server_time": shop.clock.now() });
     Ok(replayed(StatusCode::OK, extended.replayed, &body))
 }
 
@@ -87,13 +92,13 @@ struct OrdersQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn list(State(app): State<App>, Bearer(person): Bearer, uri: Uri) -> Answer {
+pub(super) async fn list(Bearer { person, shop }: Bearer, uri: Uri) -> Answer {
     let asked: OrdersQuery = query(&uri)?;
-    Ok(ok(&app.shop.orders(&person, asked.state, asked.after, asked.limit.unwrap_or(50)).await?))
+    Ok(ok(&shop.orders(&person, asked.state, asked.after, asked.limit.unwrap_or(50)).await?))
 }
 
-pub(super) async fn order(State(app): State<App>, Bearer(person): Bearer, Ids(order): Ids<OrderId>) -> Answer {
-    Ok(ok(&json!({ "order": app.shop.order(&person, order).await? })))
+pub(super) async fn order(Bearer { person, shop }: Bearer, Ids(order): Ids<OrderId>) -> Answer {
+    Ok(ok(&json!({ "order": shop.order(&person, order).await? })))
 }
 
 #[derive(Deserialize)]
@@ -110,8 +115,7 @@ struct RefundLine {
 }
 
 pub(super) async fn refund(
-    State(app): State<App>,
-    Bearer(person): Bearer,
+    Bearer { person, shop }: Bearer,
     IdempotencyKey(key): IdempotencyKey,
     Ids(order): Ids<OrderId>,
     Json(body): Json<RefundBody>,
@@ -119,7 +123,7 @@ pub(super) async fn refund(
     let lines = body
         .lines
         .map(|lines| lines.into_iter().map(|l| order::RefundLine { sku: l.sku, quantity: l.quantity }).collect());
-    let refunded = app.shop.refund(&person, order, key, lines, body.restock, &body.reason).await?;
+    let refunded = shop.refund(&person, order, key, lines, body.restock, &body.reason).await?;
     Ok(replayed(StatusCode::OK, refunded.replayed, &json!({ "order": refunded.value })))
 }
 
@@ -130,8 +134,9 @@ struct MessagesQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn messages(State(app): State<App>, Bearer(person): Bearer, uri: Uri) -> Answer {
+pub(super) async fn messages(Bearer { person, shop }: Bearer, uri: Uri) -> Answer {
     let asked: MessagesQuery = query(&uri)?;
-    let messages = app.shop.messages(person.sub(), asked.after, asked.limit.unwrap_or(100).clamp(1, 1_000)).await?;
+    shop.may_act(&person)?;
+    let messages = shop.messages(person.sub(), asked.after, asked.limit.unwrap_or(100).clamp(1, 1_000)).await?;
     Ok(ok(&json!({ "messages": messages })))
 }

@@ -37,8 +37,9 @@ pub(super) async fn upgrade(
     {
         return Err(Fault::forbidden("pages of this origin may not use this server").into());
     }
-    let room = app.shop.room(&room)?;
-    let Some(place) = app.shop.limits.connect(peer.0.ip()) else {
+    let shop = app.rehearsals.at(&room)?;
+    let room = shop.room(&room)?;
+    let Some(place) = shop.limits.connect(peer.0.ip()) else {
         return Err(Fault::new(ErrorCode::RateLimited, "too many connections of one address")
             .retry_after(5_000)
             .into());
@@ -47,9 +48,9 @@ pub(super) async fn upgrade(
     let upgraded = upgraded.ok_or_else(|| Fault::new(ErrorCode::Malformed, "this connection cannot be upgraded"))?;
 
     // A browser is told no status of an upgrade that is refused, but the close code and its reason.
-    let live = match app.shop.limits.arrive() {
-        Ok(()) => Live::new(app.shop.clone(), room, Some(place)),
-        Err(wait) => Live::turned_away(app.shop.clone(), room, Some(place), wait),
+    let live = match shop.limits.arrive() {
+        Ok(()) => Live::new(shop.clone(), room, Some(place)),
+        Err(wait) => Live::turned_away(shop.clone(), room, Some(place), wait),
     };
     let fanout = app.fanout.clone();
     #[expect(clippy::let_underscore_future, reason = "it ends when the upgrade is done or the connection is gone")]

@@ -28,10 +28,21 @@ pub struct Config {
     pub handshake_seconds: u64,
     /// A peer whose connectivity checks stop for this many seconds is closed (RFC 7675).
     pub consent_seconds: u64,
+    /// A peer from whom no good connectivity check has come after this many seconds is closed.
+    pub ice_seconds: u64,
     /// A publisher without a media packet for this many seconds is no longer live; she is again with the next one.
     pub stall_seconds: u64,
     /// The least time between two keyframe requests to one publisher, in milliseconds.
     pub keyframe_interval_ms: u64,
+    /// A viewer who comes in begins at the last keyframe if no more bytes than this came since; otherwise a new one is
+    /// asked for.
+    pub fast_start_bytes_max: usize,
+    /// What a viewer's link is taken to carry before she reported on it, and the most it is ever taken to, in bits per
+    /// second.
+    pub viewer_bitrate_start: u32,
+    pub viewer_bitrate_max: u32,
+    /// A viewer whose link does not carry the smallest layer for this many seconds gets the sound alone.
+    pub audio_only_seconds: u64,
     /// What a publisher's encoder may rise to, in bits per second.
     pub publisher_bitrate_max: u32,
     /// How long packets are gathered before they go out together, in milliseconds. 0: not at all.
@@ -50,6 +61,10 @@ pub struct Config {
     pub channel_backlog_bytes_max: usize,
     /// Texts from peers that wait at a worker for the events channel. Full: their senders are slowed by flow control.
     pub events_backlog_max: usize,
+    /// The least time between two reports of one viewer about what she sees, in milliseconds.
+    pub quality_interval_ms: u64,
+    /// Viewers of one room with the worst connections that the operator's page names.
+    pub quality_worst_max: usize,
 }
 
 impl Default for Config {
@@ -62,8 +77,13 @@ impl Default for Config {
             offer_bytes_max: 64 * 1024,
             handshake_seconds: 15,
             consent_seconds: 30,
-            stall_seconds: 5,
+            ice_seconds: 10,
+            stall_seconds: 2,
             keyframe_interval_ms: 500,
+            fast_start_bytes_max: 512 * 1024,
+            viewer_bitrate_start: 1_000_000,
+            viewer_bitrate_max: 20_000_000,
+            audio_only_seconds: 3,
             publisher_bitrate_max: 4_000_000,
             coalesce_ms: 1,
             report_seconds: 2,
@@ -73,6 +93,8 @@ impl Default for Config {
             mailbox_max: 4096,
             channel_backlog_bytes_max: 256 * 1024,
             events_backlog_max: 1024,
+            quality_interval_ms: 2_000,
+            quality_worst_max: 5,
         }
     }
 }
@@ -139,12 +161,24 @@ impl Config {
         Duration::from_secs(self.consent_seconds)
     }
 
+    pub(super) fn ice_time(&self) -> Duration {
+        Duration::from_secs(self.ice_seconds)
+    }
+
+    pub(super) fn quality_interval(&self) -> Duration {
+        Duration::from_millis(self.quality_interval_ms)
+    }
+
     pub(super) fn stall_time(&self) -> Duration {
         Duration::from_secs(self.stall_seconds)
     }
 
     pub(super) fn keyframe_interval(&self) -> Duration {
         Duration::from_millis(self.keyframe_interval_ms)
+    }
+
+    pub(super) fn audio_only_time(&self) -> Duration {
+        Duration::from_secs(self.audio_only_seconds)
     }
 
     pub(super) fn coalesce_time(&self) -> Duration {

@@ -3,16 +3,22 @@
 use std::{sync::atomic::Ordering, time::Instant};
 
 use rtcp::{
-    payload_feedbacks::{full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication},
+    payload_feedbacks::{
+        full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication,
+        receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
+    },
+    receiver_report::ReceiverReport,
+    reception_report::ReceptionReport,
     sender_report::SenderReport,
-    transport_feedbacks::transport_layer_nack::TransportLayerNack,
+    transport_feedbacks::{transport_layer_cc::TransportLayerCc, transport_layer_nack::TransportLayerNack},
 };
+use smallvec::SmallVec;
 
 use super::{
     Failure,
     dtls::{Heard, Keys, Trouble},
     egress::Path,
-    peer::{Role, send_media},
+    peer::{Role, Sending},
     registry::Source,
     stats::Dropped,
     stun::Request,
@@ -81,7 +87,7 @@ impl Worker {
 
     fn hear(&mut self, number: u32, heard: Heard, now: Instant) {
         match heard {
-            Heard::Keys(keys) => self.joined(number, keys),
+            Heard::Keys(keys) => self.joined(number, keys, now),
             Heard::Closed => self.close(number, Failure::Left, now),
             Heard::Data(data) => {
                 if let Some(channel) = self.peer(number).and_then(|peer| peer.channel.as_mut()) {
@@ -92,16 +98,18 @@ impl Worker {
         }
     }
 
-    fn joined(&mut self, number: u32, mut keys: Box<Keys>) {
+    fn joined(&mut self, number: u32, mut keys: Box<Keys>, now: Instant) {
         self.counts.joins += 1;
         let Some(peer) = self.peer(number) else { return };
         let room = peer.session.room.id.clone();
         if let Role::Publisher(publisher) = &peer.role {
             publisher.announced.iter().for_each(|ssrc| keys.opener.announce(*ssrc));
+            keys.opener.expect(publisher.extensions);
         }
         peer.keys = Some(keys);
-        if matches!(&peer.role, Role::Viewer(legs) if !legs.is_empty()) {
-            self.want_keyframe(&room);
+        if matches!(&peer.role, Role::Viewer(viewer) if !viewer.legs.is_empty()) {
+            self.recall(&room);
+            self.serve(&room, number, now);
         }
     }
 
@@ -129,9 +137,11 @@ impl Worker {
         }
         // Padding is an error here: it says that she is there, but not that there is something to see.
         let packet = publisher.intake.receive(opened, now)?;
+        let ends_frame = packet.marker && publisher.source.is_video(packet.track);
+        peer.session.quality.received(datagram.len(), ends_frame);
         if packet.starts_keyframe && publisher.source.is_video(packet.track) {
-            publisher.source.wants_keyframe.store(false, Ordering::Release);
-            publisher.throttle.satisfy();
+            publisher.source.wants_keyframe.fetch_and(!(1 << packet.track), Ordering::AcqRel);
+            publisher.throttles[usize::from(packet.track)].satisfy();
         }
         publisher.packets.push(packet);
         publisher.media_at = Some(now);
@@ -162,11 +172,17 @@ impl Worker {
         for packet in packets.iter().map(|packet| packet.as_any()) {
             if let Some(report) = packet.downcast_ref::<SenderReport>() {
                 self.note_clock(number, report, now);
+            } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+                self.note_reception(number, &report.reports, now);
+            } else if let Some(feedback) = packet.downcast_ref::<TransportLayerCc>() {
+                self.note_feedback(number, feedback, now);
+            } else if let Some(remb) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+                self.note_remb(number, remb.bitrate);
             } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
                 self.viewer_wants_keyframe(number);
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
                 let lost = nack.nacks.iter().flat_map(|pair| pair.into_iter()).take(nacks_left);
-                nacks_left -= lost.map(|lost| self.resend(number, nack.media_ssrc, lost)).count();
+                nacks_left -= lost.map(|lost| self.resend(number, nack.media_ssrc, lost, now)).count();
             }
         }
         Ok(())
@@ -181,32 +197,55 @@ impl Worker {
         }
     }
 
-    fn viewer_wants_keyframe(&mut self, number: u32) {
+    /// A viewer's words about the streams that she gets; about others she knows nothing.
+    fn note_reception(&mut self, number: u32, reports: &[ReceptionReport], now: Instant) {
         let Some(peer) = self.peer(number) else { return };
-        let room = peer.session.room.id.clone();
-        if let Role::Viewer(_) = peer.role {
-            self.counts.pli_in += 1;
-            self.want_keyframe(&room);
+        let Role::Viewer(viewer) = &peer.role else { return };
+        let ours = reports.iter().filter(|report| viewer.legs.iter().any(|leg| leg.has_ssrc(report.ssrc)));
+        let ours: SmallVec<[ReceptionReport; 2]> = ours.cloned().collect();
+        peer.session.quality.heard_from_viewer(&ours, now);
+        let round_trip = peer.session.quality.read().round_trip;
+        if let Role::Viewer(viewer) = &mut peer.role {
+            let worst = ours.iter().map(|report| report.fraction_lost).max();
+            worst.into_iter().for_each(|lost| viewer.heard_report(lost, round_trip, now));
         }
     }
 
+    fn note_feedback(&mut self, number: u32, feedback: &TransportLayerCc, now: Instant) {
+        if let Some(Role::Viewer(viewer)) = self.peer(number).map(|peer| &mut peer.role) {
+            viewer.heard_feedback(feedback, now);
+        }
+    }
+
+    fn note_remb(&mut self, number: u32, bits_per_second: f32) {
+        if let Some(Role::Viewer(viewer)) = self.peer(number).map(|peer| &mut peer.role) {
+            viewer.heard_remb(bits_per_second);
+        }
+    }
+
+    fn viewer_wants_keyframe(&mut self, number: u32) {
+        let Some(peer) = self.peers.get(number as usize).and_then(Option::as_deref) else { return };
+        let Role::Viewer(viewer) = &peer.role else { return };
+        let room = peer.session.room.id.clone();
+        let feed = self.stages.get(&room).and_then(|stage| stage.feed.as_ref());
+        let wanted = feed.map_or(0, |feed| viewer.picture_wanted(feed));
+        self.counts.pli_in += 1;
+        self.want_keyframe(&room, wanted);
+    }
+
     /// A viewer lost a packet.
-    fn resend(&mut self, number: u32, ssrc: u32, lost: u16) {
+    fn resend(&mut self, number: u32, ssrc: u32, lost: u16, now: Instant) {
         self.counts.nack_in += 1;
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         let feed = self.stages.get(&peer.session.room.id).and_then(|stage| stage.feed.as_ref());
-        let (Role::Viewer(legs), Some(keys), Some(path), Some(feed)) =
+        let (Role::Viewer(viewer), Some(keys), Some(path), Some(feed)) =
             (&mut peer.role, &mut peer.keys, peer.path, feed)
         else {
             return;
         };
-        let Some(leg) = legs.iter_mut().find(|leg| leg.has_ssrc(ssrc)) else { return };
-        let Some(track) = feed.tracks.iter().find(|track| track.codec.kind() == leg.kind()) else { return };
-        match leg.resend(lost, &track.ring) {
-            Ok((stamp, packet)) => {
-                self.counts.rtx_out += 1;
-                send_media(keys, path, &stamp, &packet.payload, &mut self.egress, &mut self.counts);
-            }
+        let mut sending = Sending { keys, path, egress: &mut self.egress, counts: &mut self.counts };
+        match viewer.resend(ssrc, lost, feed, &mut sending, now) {
+            Ok(()) => self.counts.rtx_out += 1,
             Err(reason) => self.counts.drop_one(reason),
         }
     }

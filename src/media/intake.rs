@@ -11,7 +11,7 @@ use std::{
 use rtcp::reception_report::ReceptionReport;
 
 use super::{
-    codec::Kind,
+    codec::{Codec, Kind},
     gaps::Gaps,
     negotiate::Incoming,
     open::Opened,
@@ -19,6 +19,7 @@ use super::{
     report::Reception,
     stats::Dropped,
     track::{Numbering, Packet, SenderClock, TrackClock},
+    vp8,
 };
 
 pub struct Intake {
@@ -30,6 +31,8 @@ pub struct Intake {
 struct Track {
     agreed: Incoming,
     current: Option<Current>,
+    /// Under which its packets are repaired, once one said so.
+    rtx_ssrc: Option<u32>,
     /// SSRCs that this track used before: a straggler of theirs does not bring them back.
     retired: Vec<u32>,
     clock: Option<SenderClock>,
@@ -81,8 +84,14 @@ pub struct Lost {
 impl Intake {
     /// `names` gives each stream a name higher than all before it.
     pub fn new(agreed: Vec<Incoming>, names: Arc<AtomicU64>, now: Instant) -> Self {
-        let track =
-            |agreed| Track { agreed, current: None, retired: Vec::new(), clock: None, time: MediaTime::default() };
+        let track = |agreed: Incoming| Track {
+            rtx_ssrc: agreed.announced.rtx,
+            agreed,
+            current: None,
+            retired: Vec::new(),
+            clock: None,
+            time: MediaTime::default(),
+        };
         Self { tracks: agreed.into_iter().map(track).collect(), names, started: now }
     }
 
@@ -93,15 +102,44 @@ impl Intake {
 
     /// A packet for the viewers; or why there is none.
     pub fn receive(&mut self, opened: Opened, now: Instant) -> Result<Packet, Dropped> {
-        let carries = |payload_type: u8| move |track: &Track| track.agreed.payload_type == payload_type;
-        if let Some(place) = self.tracks.iter().position(carries(opened.payload_type)) {
+        let payload_type = opened.payload_type;
+        if self.tracks.iter().any(|track| track.agreed.payload_type == payload_type) {
+            let place = self.place_of(&opened).ok_or(Dropped::UnknownSsrc)?;
             return self.receive_media(place, opened, now);
         }
-        let repairs = |track: &Track| track.agreed.rtx_payload_type == Some(opened.payload_type);
-        match self.tracks.iter().position(repairs) {
-            Some(place) => self.receive_repair(place, opened, now),
-            None => Err(Dropped::BadRtp),
+        if self.repairs(payload_type) {
+            let place = self.repaired_by(&opened).ok_or(Dropped::UnknownSsrc)?;
+            return self.receive_repair(place, opened, now);
         }
+        Err(Dropped::BadRtp)
+    }
+
+    /// The track of a media packet. Layers share a payload type: the packet names its own, until its SSRC is known.
+    fn place_of(&self, opened: &Opened) -> Option<usize> {
+        let carries = |track: &Track| track.agreed.payload_type == opened.payload_type;
+        let named = opened.rid.as_deref();
+        if let Some(named) = named {
+            let is_named = |track: &Track| track.agreed.rid.as_deref().is_some_and(|rid| rid.as_bytes() == named);
+            if let Some(place) = self.tracks.iter().position(|track| carries(track) && is_named(track)) {
+                return Some(place);
+            }
+        }
+        let known = self.tracks.iter().position(|track| carries(track) && track.ssrc() == Some(opened.ssrc));
+        known.or_else(|| self.tracks.iter().position(|track| carries(track) && track.agreed.rid.is_none()))
+    }
+
+    fn repaired_by(&mut self, opened: &Opened) -> Option<usize> {
+        let repairs = |track: &Track| track.agreed.rtx_payload_type == Some(opened.payload_type);
+        let named = opened.repaired_rid.as_deref().or(opened.rid.as_deref());
+        if let Some(named) = named {
+            let is_named = |track: &Track| track.agreed.rid.as_deref().is_some_and(|rid| rid.as_bytes() == named);
+            if let Some(place) = self.tracks.iter().position(|track| repairs(track) && is_named(track)) {
+                self.tracks[place].rtx_ssrc = Some(opened.ssrc);
+                return Some(place);
+            }
+        }
+        let known = self.tracks.iter().position(|track| repairs(track) && track.rtx_ssrc == Some(opened.ssrc));
+        known.or_else(|| self.tracks.iter().position(|track| repairs(track) && track.agreed.rid.is_none()))
     }
 
     fn receive_media(&mut self, place: usize, opened: Opened, now: Instant) -> Result<Packet, Dropped> {
@@ -162,9 +200,18 @@ impl Intake {
         video.filter_map(Track::ssrc).collect()
     }
 
-    /// Milliseconds of media since the first packet, by the video's clock (the audio's if there is no video).
+    /// The SSRC of a track whose packets have come.
+    pub fn ssrc_of(&self, track: usize) -> Option<u32> {
+        self.tracks.get(track)?.ssrc()
+    }
+
+    /// Milliseconds of media since the first packet, by the clock of the video that came furthest (the audio's if there
+    /// is no video).
     pub fn media_ms(&self) -> Option<u64> {
-        let of = |kind| self.tracks.iter().find(move |track| track.agreed.codec.kind() == kind);
+        let of = |kind| {
+            let tracks = self.tracks.iter().filter(move |track| track.agreed.codec.kind() == kind);
+            tracks.max_by_key(|track| (track.time.last.is_some(), track.time.ticks))
+        };
         let track = of(Kind::Video).or_else(|| of(Kind::Audio)).filter(|track| track.time.last.is_some())?;
         let ms = track.time.ticks * 1000 / i64::from(track.agreed.codec.clock_rate());
         Some(u64::try_from(ms).unwrap_or(0))
@@ -210,7 +257,12 @@ impl Track {
         if is_newest {
             self.time.note(opened.timestamp, self.agreed.codec.clock_rate(), now);
         }
+        let vp8 = match self.agreed.codec {
+            Codec::Vp8 => vp8::Descriptor::read(&opened.payload),
+            _ => None,
+        };
         Ok(Packet {
+            vp8,
             track: place as u8,
             stream: current.name,
             number: current.numbering.number(index).ok_or(Dropped::TooOld)?,
@@ -225,7 +277,7 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{codec::Codec, offer::Announced};
+    use crate::media::{extension::Extensions, offer::Announced};
     use bytes::Bytes;
 
     fn intake() -> Intake {
@@ -235,6 +287,8 @@ mod tests {
             rtx_payload_type,
             announced: Announced::default(),
             nack: true,
+            rid: None,
+            extensions: Extensions::default(),
         };
         let tracks = vec![agreed(Codec::Vp8, 96, Some(97)), agreed(Codec::Opus, 111, None)];
         Intake::new(tracks, Arc::new(AtomicU64::new(1)), Instant::now())
@@ -242,7 +296,8 @@ mod tests {
 
     fn opened(ssrc: u32, payload_type: u8, index: u64, payload: &'static [u8]) -> Opened {
         let timestamp = index as u32 * 3_000;
-        Opened { ssrc, payload_type, index, timestamp, marker: false, payload: Bytes::from_static(payload) }
+        let payload = Bytes::from_static(payload);
+        Opened { ssrc, payload_type, index, timestamp, marker: false, rid: None, repaired_rid: None, payload }
     }
 
     #[test]
@@ -295,5 +350,35 @@ mod tests {
     #[test]
     fn a_payload_type_that_was_not_agreed_is_refused() {
         assert_eq!(intake().receive(opened(1, 100, 70_000, b"aa"), Instant::now()).unwrap_err(), Dropped::BadRtp);
+    }
+
+    #[test]
+    fn layers_are_told_apart_by_their_names() {
+        let layer = |rid: &str| Incoming {
+            codec: Codec::Vp8,
+            payload_type: 96,
+            rtx_payload_type: Some(97),
+            announced: Announced::default(),
+            nack: true,
+            rid: Some(rid.to_owned()),
+            extensions: Extensions::default(),
+        };
+        let names = Arc::new(AtomicU64::new(1));
+        let (mut intake, now) = (Intake::new(vec![layer("q"), layer("h")], names, Instant::now()), Instant::now());
+        let named = |ssrc, index, rid: &'static str| Opened {
+            rid: Some(Bytes::from_static(rid.as_bytes())),
+            ..opened(ssrc, 96, index, b"\x10\x01")
+        };
+        assert_eq!(intake.receive(opened(7, 96, 70_000, b"aa"), now).unwrap_err(), Dropped::UnknownSsrc);
+        assert_eq!(intake.receive(named(1, 70_000, "h"), now).unwrap().track, 1);
+        assert_eq!(intake.receive(named(2, 80_000, "q"), now).unwrap().track, 0);
+        assert_eq!(intake.receive(named(3, 80_000, "other"), now).unwrap_err(), Dropped::UnknownSsrc);
+        // Once she knows that we heard them, she leaves the names out.
+        assert_eq!(intake.receive(opened(1, 96, 70_002, b"\x10\x01"), now).unwrap().track, 1);
+
+        let repair = Opened { repaired_rid: Some(Bytes::from_static(b"h")), ..opened(9, 97, 500, b"\x11\x71bb") };
+        let (track, number) = intake.receive(repair, now).map(|packet| (packet.track, packet.number)).unwrap();
+        assert_eq!((track, number), (1, 70_001));
+        assert_eq!((intake.ssrc_of(0), intake.ssrc_of(1)), (Some(2), Some(1)));
     }
 }

@@ -8,6 +8,7 @@
 //! It owns sessions, keys and media. It deliberately does not know who may publish or watch, what HTTP is, or what a
 //! text on the data channel says.
 
+mod bandwidth;
 mod channel;
 mod codec;
 mod config;
@@ -17,25 +18,33 @@ mod egress;
 #[cfg(test)]
 mod end_to_end;
 mod entrance;
+mod extension;
 mod forward;
 mod gaps;
 mod inbound;
 mod intake;
 mod keyframe;
+mod layers;
 mod negotiate;
 mod offer;
 mod open;
 mod outbox;
+mod pacer;
 mod peer;
+mod quality;
 mod registry;
 mod replay;
 mod report;
+mod ring;
 mod seal;
 mod stage;
 mod stats;
 mod stun;
+mod survey;
 mod timers;
 mod track;
+mod viewer;
+mod vp8;
 mod worker;
 
 use std::{
@@ -53,7 +62,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use self::{config::Config, negotiate::TEXT_BYTES_MAX, stats::Stats};
+pub use self::{
+    config::Config,
+    layers::Wish,
+    negotiate::TEXT_BYTES_MAX,
+    quality::{SessionQuality, TooSoon, Watched},
+    stats::Stats,
+    survey::{RoomQuality, SeenQuality, Spread, Survey},
+    viewer::View,
+};
 use self::{
     driver::Driver,
     dtls::Identity,
@@ -139,6 +156,8 @@ pub struct ChannelFull;
 enum Failure {
     /// One of the two sides wanted it, or another publisher took the room.
     Left,
+    /// None of its connectivity checks came through in time.
+    Unreachable,
     /// Its handshake did not end in time.
     Handshake,
     /// Its certificate is not the one of its offer.
@@ -157,6 +176,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Left => "left",
+            Self::Unreachable => "unreachable",
             Self::Handshake => "handshake",
             Self::Fingerprint => "fingerprint",
             Self::Keys => "keys",
@@ -260,6 +280,16 @@ impl Media {
         Ok(())
     }
 
+    /// What a viewer asks to see. False if there is no such viewer, or her worker takes no more for now.
+    pub fn view(&self, session: SessionId, view: View) -> bool {
+        let registry = self.registry();
+        let Some(session) = registry.session_of(session).filter(|session| !session.is_publisher) else { return false };
+        let port = registry.port(session.worker);
+        let is_taken = port.control.try_send(Control::View { session: session.id, view }).is_ok();
+        port.wake();
+        is_taken
+    }
+
     /// Whether a publisher's media is arriving.
     pub fn is_live(&self, room: &RoomId) -> bool {
         self.registry().source_of(room).is_some_and(|source| source.is_live.load(Ordering::Acquire))
@@ -281,6 +311,29 @@ impl Media {
         let registry = self.registry();
         let counts = |port: &Port| port.counts.lock().map(|counts| counts.clone()).unwrap_or_default();
         Stats::of(registry.peers(), registry.ports().iter().map(counts))
+    }
+
+    /// What a session's connection is like now.
+    pub fn quality_of(&self, session: SessionId) -> Option<SessionQuality> {
+        self.registry().session_of(session).map(|session| session.quality.read())
+    }
+
+    /// What a viewer's player counted since her session began. Refused when she told a moment ago; false when there is
+    /// no such session of a viewer.
+    pub fn watched(&self, session: SessionId, watched: Watched) -> Result<bool, TooSoon> {
+        let registry = self.registry();
+        let Some(session) = registry.session_of(session).filter(|session| !session.is_publisher) else {
+            return Ok(false);
+        };
+        let news = session.quality.told(watched, registry.config.quality_interval(), Instant::now())?;
+        session.room.seen.add(&news);
+        registry.seen.add(&news);
+        Ok(true)
+    }
+
+    /// What all rooms' media is like, looked at no more than once a second.
+    pub fn survey(&self) -> Arc<Survey> {
+        self.registry().surveyor.look(self.registry(), Instant::now())
     }
 
     /// Whether all workers run. False after a shutdown, or when one ended over an error of its own.

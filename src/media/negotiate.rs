@@ -13,6 +13,7 @@ use sdp::{
 use super::{
     Error,
     codec::{Codec, Kind},
+    extension::Extensions,
     offer::{Announced, Content, Direction, Offer, Offered, Section},
 };
 
@@ -20,6 +21,7 @@ use super::{
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// The name under which our streams are announced (RFC 7022); one for all, as nothing distinguishes peers by it.
 const CNAME: &str = "maishou";
+const TRANSPORT_FEEDBACK: &str = "transport-cc";
 
 /// What the server contributes to an answer.
 pub struct Server<'a> {
@@ -38,6 +40,9 @@ pub struct Incoming {
     pub rtx_payload_type: Option<u8>,
     pub announced: Announced,
     pub nack: bool,
+    /// The name of the layer, where several are sent.
+    pub rid: Option<String>,
+    pub extensions: Extensions,
 }
 
 /// One way to send a codec to a viewer.
@@ -55,6 +60,8 @@ pub struct Outgoing {
     pub choices: Vec<Choice>,
     pub ssrc: u32,
     pub rtx_ssrc: u32,
+    /// Under which extension packets carry their transport-wide numbers, if the viewer reports on them.
+    pub transport: Option<u8>,
 }
 
 /// An answer and what was agreed in it.
@@ -67,30 +74,46 @@ pub struct Agreed<T> {
 /// Answers a publisher: her first video codec that we pass through, and Opus.
 pub fn publish(offer: &Offer, server: &Server) -> Result<Agreed<Incoming>, Error> {
     for kind in [Kind::Video, Kind::Audio] {
-        let sending = |s: &&Section| matches!(&s.content, Content::Media { kind: k, direction, .. } if *k == kind && direction.sends);
+        let sending =
+            |s: &&Section| matches!(&s.content, Content::Media(media) if media.kind == kind && media.direction.sends);
         if offer.sections.iter().filter(sending).count() > 1 {
             return Err(Error::BadOffer(format!("more than one {} track is offered", kind.name())));
         }
     }
     require(offer, |direction| direction.sends, "the offer sends neither video nor audio")?;
     let agreed = answer(offer, server, |section, streams: &mut Vec<Incoming>| {
-        let Content::Media { direction, codecs, announced, .. } = &section.content else { return None };
-        let offered = codecs.first().filter(|_| direction.sends)?;
-        streams.push(Incoming {
+        let Content::Media(media) = &section.content else { return None };
+        let offered = media.codecs.first().filter(|_| media.direction.sends)?;
+        let layered = media.kind == Kind::Video && media.extensions.rid.is_some() && media.rids.len() > 1;
+        let rids = if layered { &media.rids[..] } else { &[] };
+        let stream = |rid: Option<&String>| Incoming {
             codec: offered.codec,
             payload_type: offered.payload_type,
             rtx_payload_type: offered.rtx,
-            announced: *announced,
+            announced: if layered { Announced::default() } else { media.announced },
             nack: offered.feedback.iter().any(|kind| kind == "nack"),
-        });
-        Some(Media { direction: "recvonly", codecs: std::slice::from_ref(offered), sent: None, rate_control: true })
+            rid: rid.cloned(),
+            extensions: media.extensions.of_layers(),
+        };
+        match layered {
+            true => streams.extend(rids.iter().map(|rid| stream(Some(rid)))),
+            false => streams.push(stream(None)),
+        }
+        Some(Answered {
+            direction: "recvonly",
+            codecs: std::slice::from_ref(offered),
+            sent: None,
+            feedback: Some("goog-remb"),
+            extensions: if layered { media.extensions.of_layers() } else { Extensions::default() },
+            rids,
+        })
     })?;
     if agreed.streams.is_empty() { Err(Error::NoCommonCodec) } else { Ok(agreed) }
 }
 
 /// Some section has a direction that makes sense here.
 fn require(offer: &Offer, wanted: impl Fn(&Direction) -> bool, otherwise: &str) -> Result<(), Error> {
-    let fits = |section: &Section| matches!(&section.content, Content::Media { direction, .. } if wanted(direction));
+    let fits = |section: &Section| matches!(&section.content, Content::Media(media) if wanted(&media.direction));
     if offer.sections.iter().any(fits) { Ok(()) } else { Err(Error::BadOffer(otherwise.to_owned())) }
 }
 
@@ -100,21 +123,26 @@ pub fn watch(offer: &Offer, server: &Server) -> Result<Agreed<Outgoing>, Error> 
         require(offer, |direction| direction.receives, "the offer receives nothing")?;
     }
     answer(offer, server, |section, streams: &mut Vec<Outgoing>| {
-        let Content::Media { kind, direction, codecs, .. } = &section.content else { return None };
-        if !direction.receives || codecs.is_empty() || streams.iter().any(|stream| stream.kind == *kind) {
+        let Content::Media(media) = &section.content else { return None };
+        let (kind, codecs) = (media.kind, &media.codecs);
+        if !media.direction.receives || codecs.is_empty() || streams.iter().any(|stream| stream.kind == kind) {
             return None;
         }
+        let reports = codecs.iter().any(|offered| offered.feedback.iter().any(|kind| kind == TRANSPORT_FEEDBACK));
+        let extensions = if reports { media.extensions.of_transport() } else { Extensions::default() };
         let choice = |offered: &Offered| Choice {
             codec: offered.codec,
             payload_type: offered.payload_type,
             rtx_payload_type: offered.rtx,
         };
         let (ssrc, rtx_ssrc) = fresh_ssrcs(streams);
-        let stream = Outgoing { kind: *kind, choices: codecs.iter().map(choice).collect(), ssrc, rtx_ssrc };
+        let choices: Vec<Choice> = codecs.iter().map(choice).collect();
+        let stream = Outgoing { kind, choices, ssrc, rtx_ssrc, transport: extensions.transport };
         let has_rtx = stream.choices.iter().any(|choice| choice.rtx_payload_type.is_some());
         streams.push(stream);
         let sent = Some(Sent { ssrc, rtx_ssrc: has_rtx.then_some(rtx_ssrc) });
-        Some(Media { direction: "sendonly", codecs, sent, rate_control: false })
+        let feedback = if extensions.transport.is_some() { TRANSPORT_FEEDBACK } else { "goog-remb" };
+        Some(Answered { direction: "sendonly", codecs, sent, feedback: Some(feedback), extensions, rids: &[] })
     })
 }
 
@@ -128,11 +156,15 @@ fn fresh_ssrcs(streams: &[Outgoing]) -> (u32, u32) {
 }
 
 /// How an accepted media section is answered.
-struct Media<'a> {
+struct Answered<'a> {
     direction: &'static str,
     codecs: &'a [Offered],
     sent: Option<Sent>,
-    rate_control: bool,
+    /// How the receiver tells the sender what the way between them carries.
+    feedback: Option<&'static str>,
+    extensions: Extensions,
+    /// Layers that are taken.
+    rids: &'a [String],
 }
 
 struct Sent {
@@ -143,7 +175,7 @@ struct Sent {
 fn answer<'a, T>(
     offer: &'a Offer,
     server: &Server,
-    mut accept: impl FnMut(&'a Section, &mut Vec<T>) -> Option<Media<'a>>,
+    mut accept: impl FnMut(&'a Section, &mut Vec<T>) -> Option<Answered<'a>>,
 ) -> Result<Agreed<T>, Error> {
     let mut agreed = Agreed { sdp: String::new(), streams: Vec::new(), channel: false };
     let mut session = SessionDescription::new_jsep_session_description(false);
@@ -212,17 +244,22 @@ fn channel_section(section: &Section) -> MediaDescription {
     media
 }
 
-fn media_section(section: &Section, answer: &Media) -> MediaDescription {
+fn media_section(section: &Section, answer: &Answered) -> MediaDescription {
     let mut formats = Vec::new();
     let mut lines = vec![flag(answer.direction), flag("rtcp-mux"), flag("rtcp-rsize")];
     for offered in answer.codecs {
         formats.push(offered.payload_type.to_string());
-        codec_lines(offered, answer.rate_control, &mut lines);
+        codec_lines(offered, answer.feedback, &mut lines);
         if let Some(rtx) = offered.rtx.filter(|rtx| !formats.contains(&rtx.to_string())) {
             formats.push(rtx.to_string());
             lines.push(attribute("rtpmap", format!("{rtx} rtx/{}", offered.codec.clock_rate())));
             lines.push(attribute("fmtp", format!("{rtx} apt={}", offered.payload_type)));
         }
+    }
+    lines.extend(answer.extensions.lines().map(|line| attribute("extmap", line)));
+    lines.extend(answer.rids.iter().map(|rid| attribute("rid", format!("{rid} recv"))));
+    if !answer.rids.is_empty() {
+        lines.push(attribute("simulcast", format!("recv {}", answer.rids.join(";"))));
     }
     if let Some(sent) = &answer.sent {
         sent_lines(&section.media, sent, &mut lines);
@@ -233,7 +270,7 @@ fn media_section(section: &Section, answer: &Media) -> MediaDescription {
     media
 }
 
-fn codec_lines(offered: &Offered, rate_control: bool, lines: &mut Vec<Attribute>) {
+fn codec_lines(offered: &Offered, feedback: Option<&str>, lines: &mut Vec<Attribute>) {
     let payload_type = offered.payload_type;
     lines.push(attribute("rtpmap", format!("{payload_type} {}", offered.rtpmap)));
     if let Some(fmtp) = &offered.fmtp {
@@ -241,8 +278,7 @@ fn codec_lines(offered: &Offered, rate_control: bool, lines: &mut Vec<Attribute>
     }
     let spoken = |kind: &str| match kind {
         "nack" | "nack pli" | "ccm fir" => offered.codec.kind() == Kind::Video,
-        "goog-remb" => rate_control,
-        _ => false,
+        other => feedback == Some(other),
     };
     for kind in offered.feedback.iter().filter(|kind| spoken(kind)) {
         lines.push(attribute("rtcp-fb", format!("{payload_type} {kind}")));

@@ -18,6 +18,8 @@ fn transport_lines() -> String {
     )
 }
 
+const TRANSPORT: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
 /// A page with a camera, as Chromium offers it: every codec it has, retransmission, extensions, a channel.
 fn chromium(direction: &str) -> String {
     let mut video = String::new();
@@ -46,7 +48,8 @@ fn chromium(direction: &str) -> String {
     head("0 1 2")
         + "m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103 104 105 106 107 39 40 98 99 45\r\n"
         + &transport
-        + &format!("a=mid:0\r\na=extmap:1 urn:ietf:params:rtp-hdrext:toffset\r\na={direction}\r\na=msid:- x\r\n")
+        + "a=mid:0\r\na=extmap:1 urn:ietf:params:rtp-hdrext:toffset\r\n"
+        + &format!("a=extmap:3 {TRANSPORT}\r\na={direction}\r\na=msid:- x\r\n")
         + "a=rtcp-mux\r\na=rtcp-rsize\r\n"
         + &video
         + "a=ssrc-group:FID 1111 2222\r\na=ssrc:1111 cname:c\r\na=ssrc:2222 cname:c\r\n"
@@ -132,6 +135,42 @@ fn a_browsers_camera_is_taken_with_its_first_codec() {
     assert!(!agreed.sdp.contains("extmap") && !agreed.sdp.contains("transport-cc"), "what we do not speak");
 }
 
+/// Chromium with three layers, as it writes them.
+fn layered() -> String {
+    let names = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+                 a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
+                 a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n";
+    let layers = "a=rid:q send\r\na=rid:h send\r\na=rid:f send\r\na=simulcast:send q;h;~f\r\n";
+    chromium("sendonly")
+        .replacen("a=mid:0\r\n", &format!("a=mid:0\r\n{names}{layers}"), 1)
+        .replace("a=ssrc-group:FID 1111 2222\r\na=ssrc:1111 cname:c\r\na=ssrc:2222 cname:c\r\n", "")
+}
+
+#[test]
+fn layers_are_taken_by_their_names() {
+    let agreed = published(&layered()).unwrap();
+    let rids: Vec<_> = agreed.streams.iter().map(|stream| stream.rid.as_deref()).collect();
+    assert_eq!(rids, [Some("q"), Some("h"), Some("f"), None], "three layers of the picture, and the sound");
+    let extensions = agreed.streams[0].extensions;
+    assert_eq!((extensions.rid, extensions.repaired_rid, extensions.transport), (Some(10), Some(11), None));
+    for line in ["a=rid:q recv\r\n", "a=simulcast:recv q;h;f\r\n", "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp"] {
+        assert!(agreed.sdp.contains(line), "{line}");
+    }
+}
+
+#[test]
+fn what_is_offered_as_layers_and_cannot_be_is_one_picture() {
+    let names = |offer: &str| -> Vec<Option<String>> {
+        published(offer).unwrap().streams.into_iter().map(|stream| stream.rid).collect()
+    };
+    let without_ids = layered().replace("rtp-stream-id", "x");
+    assert_eq!(names(&without_ids), [None, None], "packets could not say which layer they are of");
+    assert_eq!(names(&layered().replace("send q;h;~f", "send q;z")), [None, None], "one that is described");
+    assert_eq!(names(&layered().replace("send q;h;~f", "recv q;h;f")), [None, None]);
+    let many = layered().replace("a=simulcast:send q;h;~f", "a=rid:a send\r\na=simulcast:send q;h;f;a;q");
+    assert_eq!(names(&many).len(), 4, "no more than three");
+}
+
 #[test]
 fn every_candidate_is_in_the_answer() {
     let sdp = published(&chromium("sendrecv")).unwrap().sdp;
@@ -151,6 +190,10 @@ fn a_viewer_is_offered_every_codec_both_sides_know() {
     );
     assert!(agreed.sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103 106 107\r\n"));
     assert!(agreed.sdp.contains("a=sendonly\r\n") && !agreed.sdp.contains("goog-remb"));
+    assert_eq!(agreed.streams[0].transport, Some(3));
+    assert!(
+        agreed.sdp.contains("a=rtcp-fb:96 transport-cc\r\n") && agreed.sdp.contains(&format!("a=extmap:3 {TRANSPORT}"))
+    );
     let (ssrc, rtx) = (agreed.streams[0].ssrc, agreed.streams[0].rtx_ssrc);
     assert!(agreed.sdp.contains(&format!("a=ssrc-group:FID {ssrc} {rtx}\r\n")));
     let mut ssrcs = vec![ssrc, rtx, agreed.streams[1].ssrc, agreed.streams[1].rtx_ssrc];
@@ -262,10 +305,10 @@ proptest! {
     /// Mutated offers are answered or refused; nothing panics.
     #[test]
     fn no_offer_panics(
-        which in 0usize..3,
+        which in 0usize..4,
         edits in proptest::collection::vec((any::<prop::sample::Index>(), "[ -~\r\n]{0,6}", 0usize..40), 1..6),
     ) {
-        let mut offer: Vec<char> = [chromium("sendrecv"), firefox(), obs()][which].chars().collect();
+        let mut offer: Vec<char> = [chromium("sendrecv"), firefox(), obs(), layered()][which].chars().collect();
         for (place, text, cut) in edits {
             let at = place.index(offer.len().max(1)).min(offer.len());
             let end = (at + cut).min(offer.len());

@@ -7,6 +7,7 @@ use sdp::{MediaDescription, SessionDescription};
 use super::{
     Error,
     codec::{Codec, Kind, Profile},
+    extension::Extensions,
 };
 
 /// A browser offers two or three sections; a page that added transceivers, some more.
@@ -15,6 +16,10 @@ const SECTIONS_MAX: usize = 16;
 const FORMATS_MAX: usize = 128;
 /// SSRCs of one section that are believed; the others are learned from packets.
 const SSRCS_MAX: usize = 8;
+/// Simulcast layers that are taken; a page that offers more gets its first three.
+const LAYERS_MAX: usize = 3;
+/// RFC 8852 sets no bound; everybody writes one letter or a word.
+const RID_LEN_MAX: usize = 16;
 
 /// What the offerer wants of one section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +49,21 @@ pub struct Announced {
 
 #[derive(Clone, Debug)]
 pub enum Content {
-    Media { kind: Kind, direction: Direction, codecs: Vec<Offered>, announced: Announced },
+    Media(Media),
     Channel,
     Other,
+}
+
+/// A section for picture or sound.
+#[derive(Clone, Debug)]
+pub struct Media {
+    pub kind: Kind,
+    pub direction: Direction,
+    pub codecs: Vec<Offered>,
+    pub announced: Announced,
+    pub extensions: Extensions,
+    /// The names of the layers that the offerer will send; none without simulcast.
+    pub rids: Vec<String>,
 }
 
 /// One `m=` section.
@@ -190,7 +207,14 @@ fn content(media: &MediaDescription) -> Result<Content, Error> {
     if name.formats.len() > FORMATS_MAX {
         return Err(bad("a media section has more than 128 payload types"));
     }
-    Ok(Content::Media { kind, direction: direction(media), codecs: codecs(media, kind), announced: announced(media) })
+    Ok(Content::Media(Media {
+        kind,
+        direction: direction(media),
+        codecs: codecs(media, kind),
+        announced: announced(media),
+        extensions: Extensions::read(values(media, "extmap")),
+        rids: rids(media),
+    }))
 }
 
 fn direction(media: &MediaDescription) -> Direction {
@@ -286,6 +310,30 @@ fn announced(media: &MediaDescription) -> Announced {
         Some((media, rtx)) => Announced { media: Some(media), rtx: Some(rtx) },
         None => Announced { media: values(media, "ssrc").take(SSRCS_MAX).find_map(number), rtx: None },
     }
+}
+
+/// The layers of `a=simulcast:send`, the first alternative of each (RFC 8853), that an `a=rid` line describes.
+fn rids(media: &MediaDescription) -> Vec<String> {
+    let mut directions = values(media, "simulcast").flat_map(|value| {
+        let words: Vec<&str> = value.split_whitespace().collect();
+        words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect::<Vec<_>>()
+    });
+    let Some((_, layers)) = directions.find(|(direction, _)| *direction == "send") else { return Vec::new() };
+    let is_described = |rid: &str| {
+        values(media, "rid").any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(rid) && words.next() == Some("send")
+        })
+    };
+    let mut found: Vec<String> = Vec::new();
+    for layer in layers.split(';').filter_map(|alternatives| alternatives.split(',').next()) {
+        let rid = layer.trim_start_matches('~');
+        let is_name = (1..=RID_LEN_MAX).contains(&rid.len()) && rid.bytes().all(|b| b.is_ascii_alphanumeric());
+        if found.len() < LAYERS_MAX && is_name && is_described(rid) && !found.iter().any(|known| known == rid) {
+            found.push(rid.to_owned());
+        }
+    }
+    found
 }
 
 /// Checks a trickle fragment (`application/trickle-ice-sdpfrag`) of the peer that made its offer under `ufrag`, or a

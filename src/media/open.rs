@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::{
     Failure,
+    extension::Extensions,
     replay::{Stale, Window},
     seal::{HEADER_LEN, Master},
     stats::Dropped,
@@ -31,6 +32,9 @@ pub struct Opened {
     pub index: u64,
     pub timestamp: u32,
     pub marker: bool,
+    /// The layer that it is of, and the layer that it repairs, where it says so.
+    pub rid: Option<Bytes>,
+    pub repaired_rid: Option<Bytes>,
     /// Without header extensions and padding; empty if there was only padding.
     pub payload: Bytes,
 }
@@ -39,6 +43,7 @@ pub struct Opener {
     context: Context,
     media: Vec<Known<16>>,
     reports: Vec<Known<2>>,
+    extensions: Extensions,
     key: SecretVec,
     salt: SecretVec,
     profile: ProtectionProfile,
@@ -56,6 +61,7 @@ impl Opener {
             context: master.context(provider.crypto())?,
             media: Vec::new(),
             reports: Vec::new(),
+            extensions: Extensions::default(),
             key: SecretVec::new(master.key.to_vec()),
             salt: SecretVec::new(master.salt.to_vec()),
             profile: master.profile,
@@ -68,6 +74,11 @@ impl Opener {
         if self.media.len() < RTP_SSRCS_MAX && !self.media.iter().any(|known| known.ssrc == ssrc) {
             self.media.push(Known { ssrc, window: Window::default() });
         }
+    }
+
+    /// Reads the names of layers under these ids.
+    pub fn expect(&mut self, extensions: Extensions) {
+        self.extensions = extensions;
     }
 
     pub fn rtp(&mut self, datagram: &[u8]) -> Result<Opened, Dropped> {
@@ -92,6 +103,8 @@ impl Opener {
             index,
             timestamp: header.timestamp,
             marker: header.marker,
+            rid: self.extensions.rid.and_then(|id| header.get_extension(id)),
+            repaired_rid: self.extensions.repaired_rid.and_then(|id| header.get_extension(id)),
             payload: plain.freeze().slice(payload_at..),
         })
     }
@@ -186,7 +199,7 @@ mod tests {
         packet.extend_from_slice(&ssrc.to_be_bytes());
         packet.extend_from_slice(payload);
         packet.resize(packet.len() + sealer.tag_len(), 0);
-        assert!(sealer.rtp(&mut packet, u64::from(sequence)));
+        assert!(sealer.rtp(&mut packet, HEADER_LEN, u64::from(sequence)));
         packet
     }
 

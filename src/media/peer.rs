@@ -9,13 +9,16 @@ use super::{
     channel::{Channel, ChannelConfig},
     dtls::{Keys, Progress},
     egress::{Egress, Path, Refused},
+    extension::{Extensions, TRANSPORT_LEN, write_transport},
     forward::{Leg, Stamp},
     intake::Intake,
     keyframe::Throttle,
     registry::{Admission, Part, Session, Source},
     seal::HEADER_LEN,
+    stage::Feed,
     stats::{Counts, Dropped},
     track::{Packet, TrackClock},
+    viewer::{Served, Viewer},
 };
 
 /// Addresses of one peer that are remembered: a phone that changes networks has two or three.
@@ -42,13 +45,15 @@ pub struct Peer {
 
 pub enum Role {
     Publisher(Box<Publisher>),
-    Viewer(Vec<Leg>),
+    Viewer(Box<Viewer>),
 }
 
 pub struct Publisher {
     pub source: Arc<Source>,
     pub intake: Intake,
-    pub throttle: Throttle,
+    /// One for each track.
+    pub throttles: Vec<Throttle>,
+    pub extensions: Extensions,
     /// The SSRC of our reports to her.
     pub ssrc: u32,
     pub announced: Vec<u32>,
@@ -69,13 +74,16 @@ impl Peer {
     ) -> Self {
         let role = match admission.part {
             Part::Viewer { streams } => {
-                Role::Viewer(streams.into_iter().map(|plan| Leg::new(plan, rand::random())).collect())
+                let reports = streams.iter().any(|plan| plan.transport.is_some());
+                let legs = streams.into_iter().map(|plan| Leg::new(plan, rand::random())).collect();
+                Role::Viewer(Box::new(Viewer::new(legs, reports, config, now)))
             }
             Part::Publisher { source, streams } => {
                 let announced = streams.iter().flat_map(|stream| [stream.announced.media, stream.announced.rtx]);
                 Role::Publisher(Box::new(Publisher {
                     source,
-                    throttle: Throttle::new(config.keyframe_interval()),
+                    throttles: streams.iter().map(|_| Throttle::new(config.keyframe_interval())).collect(),
+                    extensions: streams.iter().fold(Extensions::default(), |all, stream| all.or(stream.extensions)),
                     ssrc: rand::random::<u32>() | 1,
                     announced: announced.flatten().collect(),
                     intake: Intake::new(streams, names, now),
@@ -138,6 +146,21 @@ impl Peer {
         }
     }
 
+    /// Sends a viewer what is new for her.
+    pub fn serve(
+        &mut self,
+        feed: &Feed,
+        late: &[&Packet],
+        egress: &mut Egress,
+        counts: &mut Counts,
+        now: Instant,
+    ) -> Served {
+        let (Role::Viewer(viewer), Some(keys), Some(path)) = (&mut self.role, &mut self.keys, self.path) else {
+            return Served::default();
+        };
+        viewer.serve(feed, late, &mut Sending { keys, path, egress, counts }, now)
+    }
+
     pub fn send_rtcp(&mut self, packets: &[Box<dyn Rtcp>], egress: &mut Egress, counts: &mut Counts) {
         let (Some(keys), Some(path)) = (&mut self.keys, self.path) else { return };
         let Ok(plain) = rtcp::packet::marshal(packets) else { return };
@@ -148,37 +171,49 @@ impl Peer {
     }
 }
 
-/// Seals one packet straight into the send arena. The stamp's number was checked by its leg.
-pub fn send_media(
-    keys: &mut Keys,
-    path: Path,
-    stamp: &Stamp,
-    payload: &[u8],
-    egress: &mut Egress,
-    counts: &mut Counts,
-) {
-    let original_len = if stamp.original.is_some() { 2 } else { 0 };
-    let payload_at = HEADER_LEN + original_len;
-    let plain_len = payload_at + payload.len();
-    let len = plain_len + keys.sealer.tag_len();
-    let written = egress.write(path, len, |buffer| {
-        buffer[0] = 0x80;
-        buffer[1] = u8::from(stamp.marker) << 7 | stamp.payload_type;
-        buffer[2..4].copy_from_slice(&(stamp.index as u16).to_be_bytes());
-        buffer[4..8].copy_from_slice(&stamp.timestamp.to_be_bytes());
-        buffer[8..12].copy_from_slice(&stamp.ssrc.to_be_bytes());
-        if let Some(original) = stamp.original {
-            buffer[HEADER_LEN..payload_at].copy_from_slice(&original.to_be_bytes());
+/// Seals packets of one viewer straight into the send arena.
+pub struct Sending<'a> {
+    pub keys: &'a mut Keys,
+    pub path: Path,
+    pub egress: &'a mut Egress,
+    pub counts: &'a mut Counts,
+}
+
+impl Sending<'_> {
+    /// The stamp's number was checked by its leg; `number` is the packet's transport-wide one, where it has one.
+    pub fn media(&mut self, stamp: &Stamp, packet: &Packet, number: u16) {
+        let original_len = if stamp.original.is_some() { 2 } else { 0 };
+        let header_len = HEADER_LEN + if stamp.transport.is_some() { TRANSPORT_LEN } else { 0 };
+        let payload_at = header_len + original_len;
+        let plain_len = payload_at + packet.payload.len();
+        let len = plain_len + self.keys.sealer.tag_len();
+        let sealer = &mut self.keys.sealer;
+        let written = self.egress.write(self.path, len, |buffer| {
+            buffer[0] = 0x80;
+            buffer[1] = u8::from(stamp.marker) << 7 | stamp.payload_type;
+            buffer[2..4].copy_from_slice(&(stamp.index as u16).to_be_bytes());
+            buffer[4..8].copy_from_slice(&stamp.timestamp.to_be_bytes());
+            buffer[8..12].copy_from_slice(&stamp.ssrc.to_be_bytes());
+            if let Some(id) = stamp.transport {
+                buffer[0] |= 0x10;
+                write_transport(&mut buffer[HEADER_LEN..header_len], id, number);
+            }
+            if let Some(original) = stamp.original {
+                buffer[header_len..payload_at].copy_from_slice(&original.to_be_bytes());
+            }
+            buffer[payload_at..plain_len].copy_from_slice(&packet.payload);
+            if let Some(descriptor) = packet.vp8.filter(|_| !stamp.shift.is_none()) {
+                stamp.shift.apply(&descriptor, &mut buffer[payload_at..plain_len]);
+            }
+            sealer.rtp(buffer, header_len, stamp.index)
+        });
+        match written {
+            Ok(()) => {
+                self.counts.packets_out += 1;
+                self.counts.bytes_out += len as u64;
+            }
+            Err(Refused::Full) => self.counts.drop_one(Dropped::SendQueueFull),
+            Err(Refused::Unwritten) => self.counts.drop_one(Dropped::SealFailed),
         }
-        buffer[payload_at..plain_len].copy_from_slice(payload);
-        keys.sealer.rtp(buffer, stamp.index)
-    });
-    match written {
-        Ok(()) => {
-            counts.packets_out += 1;
-            counts.bytes_out += len as u64;
-        }
-        Err(Refused::Full) => counts.drop_one(Dropped::SendQueueFull),
-        Err(Refused::Unwritten) => counts.drop_one(Dropped::SealFailed),
     }
 }

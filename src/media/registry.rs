@@ -19,8 +19,11 @@ use super::{
     codec::{Codec, Kind},
     dtls::Identity,
     negotiate::{Incoming, Outgoing},
+    quality::Quality,
     stats::Counts,
+    survey::{Seen, Surveyor},
     track::{Packet, TrackClock},
+    viewer::View,
 };
 use crate::{
     clock::Clock,
@@ -33,11 +36,18 @@ pub struct Room {
     source: ArcSwapOption<Source>,
     /// Viewers on each worker.
     audience: Box<[AtomicU32]>,
+    /// What its viewers told.
+    pub seen: Seen,
 }
 
 impl Room {
     fn new(id: RoomId, workers: usize) -> Self {
-        Self { id, source: ArcSwapOption::empty(), audience: (0..workers).map(|_| AtomicU32::new(0)).collect() }
+        Self {
+            id,
+            source: ArcSwapOption::empty(),
+            audience: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            seen: Seen::new(),
+        }
     }
 
     pub fn source(&self) -> Option<Arc<Source>> {
@@ -63,10 +73,11 @@ pub struct Source {
     /// Rises with every publisher of the server: of two in one room the later has the higher.
     pub generation: u64,
     pub worker: usize,
+    /// Of each track; the layers of one picture are tracks of their own.
     pub codecs: Vec<Codec>,
     pub is_live: AtomicBool,
-    /// A viewer needs a keyframe; her worker is told by its port.
-    pub wants_keyframe: AtomicBool,
+    /// Tracks, as bits, of which a viewer needs a keyframe; her worker is told by its port.
+    pub wants_keyframe: AtomicU32,
     /// Media time less the server's running time, in milliseconds.
     media_offset_ms: AtomicI64,
 }
@@ -77,7 +88,11 @@ impl Source {
     }
 
     pub fn tracks(&self) -> Vec<Track> {
-        self.codecs.iter().map(|codec| Track { kind: codec.kind().name(), codec: codec.name() }).collect()
+        let named = |codec: &Codec| Track { kind: codec.kind().name(), codec: codec.name() };
+        let mut tracks: Vec<Track> = self.codecs.iter().map(named).collect();
+        // Layers are one track to those who watch.
+        tracks.dedup();
+        tracks
     }
 }
 
@@ -93,6 +108,7 @@ pub struct Session {
     pub channel_is_open: AtomicBool,
     /// Text bytes given to the worker and not yet acknowledged by the peer.
     pub unacknowledged: AtomicUsize,
+    pub quality: Quality,
     is_detached: AtomicBool,
     _seat: Seat,
 }
@@ -127,7 +143,19 @@ pub enum Part {
 
 pub enum Control {
     Join(Box<Admission>),
-    Text { session: SessionId, text: Bytes },
+    Text {
+        session: SessionId,
+        text: Bytes,
+    },
+    View {
+        session: SessionId,
+        view: View,
+    },
+    /// Worker `to` has its first viewer of a room whose publisher is here, and nothing to begin with.
+    Recall {
+        room: RoomId,
+        to: usize,
+    },
 }
 
 /// Packets of one publisher that came together, and her clocks.
@@ -171,6 +199,9 @@ pub struct Registry {
     pub is_stopping: AtomicBool,
     /// Names of streams, rising over the life of the server.
     pub stream_names: Arc<AtomicU64>,
+    /// What viewers told, of all rooms.
+    pub seen: Seen,
+    pub surveyor: Surveyor,
     ports: OnceLock<Vec<Port>>,
     rooms: DashMap<RoomId, Arc<Room>>,
     sessions: DashMap<SessionId, Arc<Session>>,
@@ -187,6 +218,8 @@ impl Registry {
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
             stream_names: Arc::new(AtomicU64::new(1)),
+            seen: Seen::new(),
+            surveyor: Surveyor::default(),
             ports: OnceLock::new(),
             rooms: DashMap::new(),
             sessions: DashMap::new(),
@@ -242,7 +275,7 @@ impl Registry {
             worker: session.worker,
             codecs,
             is_live: AtomicBool::new(false),
-            wants_keyframe: AtomicBool::new(false),
+            wants_keyframe: AtomicU32::new(0),
             media_offset_ms: AtomicI64::new(0),
         });
         // The room's entry is held: of two publishers at once, the one with the higher generation stays.
@@ -277,6 +310,7 @@ impl Registry {
             is_leaving: AtomicBool::new(false),
             channel_is_open: AtomicBool::new(false),
             unacknowledged: AtomicUsize::new(0),
+            quality: Quality::new(Instant::now()),
             is_detached: AtomicBool::new(false),
             _seat: seat,
         })
@@ -284,6 +318,11 @@ impl Registry {
 
     pub fn session_of(&self, id: SessionId) -> Option<Arc<Session>> {
         self.sessions.get(&id).map(|session| session.clone())
+    }
+
+    /// Looks at every session.
+    pub fn each_session(&self, mut look: impl FnMut(&Session)) {
+        self.sessions.iter().for_each(|session| look(session.value()));
     }
 
     pub fn source_of(&self, room: &RoomId) -> Option<Arc<Source>> {

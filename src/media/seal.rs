@@ -6,6 +6,7 @@
 
 use bytes::BytesMut;
 use crypto::{AeadAlgorithm, AeadCipher, BlockCipherAlgorithm, RTCCrypto};
+use shared::marshal::Unmarshal;
 use srtp::{context::Context, protection_profile::ProtectionProfile};
 
 use super::Failure;
@@ -53,12 +54,12 @@ impl Sealer {
         self.tag_len
     }
 
-    /// Protects `packet`, a 12-byte header and a payload followed by [`Self::tag_len`] free bytes. On false the buffer
-    /// must not be sent.
+    /// Protects `packet`: a header of `header_len` bytes, extensions included, and a payload followed by
+    /// [`Self::tag_len`] free bytes. On false the buffer must not be sent.
     #[must_use]
-    pub fn rtp(&mut self, packet: &mut [u8], index: u64) -> bool {
+    pub fn rtp(&mut self, packet: &mut [u8], header_len: usize, index: u64) -> bool {
         match &mut self.gcm {
-            Some(gcm) => gcm.seal(packet, index),
+            Some(gcm) => gcm.seal(packet, header_len, index),
             None => self.rtp_in_context(packet),
         }
     }
@@ -69,12 +70,7 @@ impl Sealer {
         let Some(plain_len) = packet.len().checked_sub(self.tag_len).filter(|len| *len >= HEADER_LEN) else {
             return false;
         };
-        let header = rtp::Header {
-            version: 2,
-            sequence_number: u16::from_be_bytes([packet[2], packet[3]]),
-            ssrc: u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]),
-            ..Default::default()
-        };
+        let Ok(header) = rtp::Header::unmarshal(&mut &packet[..plain_len]) else { return false };
         match self.context.encrypt_rtp_with_header(&packet[..plain_len], &header) {
             Ok(sealed) if sealed.len() == packet.len() => {
                 packet.copy_from_slice(&sealed);
@@ -102,12 +98,12 @@ impl Gcm {
         Ok(Self { cipher, salt })
     }
 
-    fn seal(&mut self, packet: &mut [u8], index: u64) -> bool {
-        if packet.len() < HEADER_LEN + GCM_TAG_LEN {
+    fn seal(&mut self, packet: &mut [u8], header_len: usize, index: u64) -> bool {
+        if header_len < HEADER_LEN || packet.len() < header_len + GCM_TAG_LEN {
             return false;
         }
         let nonce = self.nonce(&packet[8..12], index);
-        let (header, rest) = packet.split_at_mut(HEADER_LEN);
+        let (header, rest) = packet.split_at_mut(header_len);
         let (payload, tag) = rest.split_at_mut(rest.len() - GCM_TAG_LEN);
         self.cipher.seal_in_place(&nonce, header, payload, tag).is_ok()
     }
@@ -162,7 +158,7 @@ mod tests {
 
         for index in (30_000u64..170_000).step_by(7) {
             let mut sealed = packet(index as u16, b"a slice of a picture", sealer.tag_len());
-            assert!(sealer.rtp(&mut sealed, index));
+            assert!(sealer.rtp(&mut sealed, HEADER_LEN, index));
             let opened = receiver.decrypt_rtp(&sealed).unwrap_or_else(|e| panic!("index {index}: {e}"));
             assert_eq!(&opened[HEADER_LEN..], b"a slice of a picture");
         }
@@ -187,7 +183,7 @@ mod tests {
             let mut sealer = Sealer::new(&master, provider.crypto()).unwrap();
             let mut seal = |index: u64| {
                 let mut sealed = packet(index as u16, b"payload", sealer.tag_len());
-                assert!(sealer.rtp(&mut sealed, index));
+                assert!(sealer.rtp(&mut sealed, HEADER_LEN, index));
                 sealed
             };
             let sent: Vec<_> = (60_000u64..66_000).map(&mut seal).collect();
@@ -201,6 +197,6 @@ mod tests {
         let provider = crypto::providers::AwsLcRsProvider::new();
         let master = Master { key: &[1; 16], salt: &[2; 12], profile: ProtectionProfile::AeadAes128Gcm };
         let mut sealer = Sealer::new(&master, provider.crypto()).unwrap();
-        assert!(!sealer.rtp(&mut [0; 20], 1));
+        assert!(!sealer.rtp(&mut [0; 20], HEADER_LEN, 1));
     }
 }

@@ -5,15 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use smallvec::SmallVec;
+
 use super::{
-    codec::Codec,
+    codec::{Codec, Kind},
+    forward::Tap,
+    layers::Layer,
     registry::{Burst, Source},
     report::ntp_of,
-    track::{Packet, Ring, SenderClock},
+    ring::{Arrival, Ring},
+    track::{Packet, SenderClock, TrackClock},
 };
 
 /// A publisher who has sent no sender report for this long sends none: her viewers get one by arrival times.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How often bitrates are measured, and layers ranked by them.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub struct Stage {
@@ -24,59 +31,127 @@ pub struct Stage {
 
 pub struct Feed {
     pub source: Arc<Source>,
-    pub tracks: Vec<FeedTrack>,
+    tracks: Vec<FeedTrack>,
+    /// The tracks of her picture, the smallest first: a layer's id is its place here.
+    sizes: SmallVec<[u8; 4]>,
+    /// Those whose packets come, rising.
+    layers: SmallVec<[Layer; 4]>,
     began: Instant,
+    surveyed_at: Instant,
 }
 
-pub struct FeedTrack {
-    pub codec: Codec,
-    pub ring: Ring,
-    /// The stream of the newest packets.
-    pub stream: u64,
+struct FeedTrack {
+    codec: Codec,
+    ring: Ring,
     clock: Option<SenderClock>,
     arrival: Option<SenderClock>,
+    /// Bytes since the last survey.
+    bytes: usize,
+    /// Of the last seconds; 0 when nothing came in the last one.
+    bits_per_second: Option<u32>,
+    most_bits_per_second: u32,
+    height: Option<u16>,
 }
 
+/// Packets of a burst that viewers may be past already.
+pub type Late<'a> = SmallVec<[&'a Packet; 8]>;
+
 impl Stage {
-    /// Takes a burst into the rings; false if it is of a publisher who was replaced.
-    pub fn admit(&mut self, burst: &Burst, ntp_now: u64, now: Instant) -> bool {
+    /// Takes a burst into the rings; none if it is of a publisher who was replaced.
+    pub fn admit<'a>(&mut self, burst: &'a Burst, ntp_now: u64, now: Instant) -> Option<Late<'a>> {
         let generation = self.feed.as_ref().map_or(0, |feed| feed.source.generation);
         if burst.source.generation < generation {
-            return false;
+            return None;
         }
         if burst.source.generation > generation {
             self.feed = Some(Feed::new(burst.source.clone(), now));
         }
-        let Some(feed) = &mut self.feed else { return false };
+        let feed = self.feed.as_mut()?;
+        let mut late = Late::new();
+        let mut has_keyframe = false;
         for packet in &burst.packets {
-            if let Some(track) = feed.tracks.get_mut(usize::from(packet.track)) {
-                track.admit(packet, ntp_now, now);
+            let Some(track) = feed.tracks.get_mut(usize::from(packet.track)) else { continue };
+            if track.admit(packet, ntp_now, now) == Arrival::Late {
+                late.push(packet);
             }
+            has_keyframe |= packet.starts_keyframe && track.codec.kind() == Kind::Video;
         }
         for report in &burst.clocks {
-            if let Some(track) = feed.tracks.get_mut(usize::from(report.track)).filter(|t| t.stream == report.stream) {
+            let track = feed.tracks.get_mut(usize::from(report.track));
+            if let Some(track) = track.filter(|track| track.ring.stream() == report.stream) {
                 track.clock = Some(report.clock);
             }
         }
-        true
+        feed.survey(has_keyframe, now);
+        Some(late)
     }
 }
 
 impl Feed {
     fn new(source: Arc<Source>, now: Instant) -> Self {
-        let track = |codec: &Codec| FeedTrack {
-            codec: *codec,
+        let track = |codec: Codec| FeedTrack {
+            codec,
             ring: Ring::new(codec.kind()),
-            stream: 0,
             clock: None,
             arrival: None,
+            bytes: 0,
+            bits_per_second: None,
+            most_bits_per_second: 0,
+            height: None,
         };
-        Self { tracks: source.codecs.iter().map(track).collect(), source, began: now }
+        let tracks = source.codecs.iter().copied().map(track).collect();
+        Self { tracks, source, sizes: SmallVec::new(), layers: SmallVec::new(), began: now, surveyed_at: now }
+    }
+
+    /// The layers whose packets come, the smallest first.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The track of a layer that comes.
+    pub fn track_of(&self, id: u8) -> Option<u8> {
+        self.layers.iter().any(|layer| layer.id == id).then(|| self.sizes[usize::from(id)])
+    }
+
+    /// Which layer a video track is, whether or not it comes.
+    pub fn layer_of(&self, track: u8) -> Option<u8> {
+        self.sizes.iter().position(|size| *size == track).map(|id| id as u8)
+    }
+
+    /// What the sound takes, in bits per second.
+    pub fn audio_bps(&self) -> u32 {
+        self.audio().and_then(|track| self.tracks[usize::from(track)].bits_per_second).unwrap_or(0)
+    }
+
+    pub fn audio(&self) -> Option<u8> {
+        self.tracks.iter().position(|track| track.codec.kind() == Kind::Audio).map(|place| place as u8)
+    }
+
+    pub fn tap(&self, track: u8, now: Instant) -> Option<Tap<'_>> {
+        let feed_track = self.tracks.get(usize::from(track))?;
+        Some(Tap { track, codec: feed_track.codec, ring: &feed_track.ring, clock: self.clock(feed_track, now) })
+    }
+
+    pub fn ring(&self, track: u8) -> Option<&Ring> {
+        self.tracks.get(usize::from(track)).map(|track| &track.ring)
+    }
+
+    /// The reports that the clocks are from.
+    pub fn clocks(&self) -> Vec<TrackClock> {
+        let clock = |(place, track): (usize, &FeedTrack)| {
+            Some(TrackClock { track: place as u8, stream: track.ring.stream(), clock: track.clock? })
+        };
+        self.tracks.iter().enumerate().filter_map(clock).collect()
+    }
+
+    /// Everything that a worker without a history needs to begin.
+    pub fn history(&self) -> Vec<Packet> {
+        self.tracks.iter().flat_map(|track| track.ring.since_keyframe().cloned()).collect()
     }
 
     /// The clock of a track for reports to viewers. All clocks are the publisher's, or all are ours: one of each kind
     /// would put picture and sound apart.
-    pub fn clock(&self, track: &FeedTrack, now: Instant) -> Option<SenderClock> {
+    fn clock(&self, track: &FeedTrack, now: Instant) -> Option<SenderClock> {
         let reports_come = self.tracks.iter().any(|track| track.clock.is_some());
         if reports_come || now.saturating_duration_since(self.began) < CLOCK_PATIENCE {
             track.clock
@@ -84,19 +159,62 @@ impl Feed {
             track.arrival
         }
     }
+
+    /// Measures once a second; a keyframe may be of a new layer, which is known at once.
+    fn survey(&mut self, has_keyframe: bool, now: Instant) {
+        let passed = now.saturating_duration_since(self.surveyed_at);
+        let is_due = passed >= SURVEY_INTERVAL;
+        if is_due {
+            self.surveyed_at = now;
+            self.tracks.iter_mut().for_each(|track| track.measure(passed));
+        }
+        if is_due || has_keyframe {
+            self.rank();
+        }
+    }
+
+    fn rank(&mut self) {
+        let video = |track: &u8| self.tracks[usize::from(*track)].codec.kind() == Kind::Video;
+        let mut sizes: SmallVec<[u8; 4]> = (0..self.tracks.len() as u8).filter(video).collect();
+        sizes.sort_by_key(|track| {
+            let track = &self.tracks[usize::from(*track)];
+            (track.height, track.most_bits_per_second)
+        });
+        let layer = |(id, track): (usize, &u8)| {
+            let track = &self.tracks[usize::from(*track)];
+            let bitrate_bps = track.bits_per_second.unwrap_or(0);
+            let comes = track.bytes > 0 || bitrate_bps > 0;
+            comes.then_some(Layer { id: id as u8, bitrate_bps, height: track.height })
+        };
+        self.layers = sizes.iter().enumerate().filter_map(layer).collect();
+        self.sizes = sizes;
+    }
 }
 
 impl FeedTrack {
-    fn admit(&mut self, packet: &Packet, ntp_now: u64, now: Instant) {
-        if packet.stream < self.stream {
-            return;
-        }
-        if packet.stream > self.stream {
-            self.stream = packet.stream;
+    fn admit(&mut self, packet: &Packet, ntp_now: u64, now: Instant) -> Arrival {
+        if packet.stream > self.ring.stream() {
             self.clock = None;
         }
-        self.arrival = Some(SenderClock { ntp: ntp_now, rtp: packet.timestamp, at: now });
-        self.ring.push(packet.clone());
+        let arrival = self.ring.push(packet);
+        if arrival == Arrival::Newest {
+            self.arrival = Some(SenderClock { ntp: ntp_now, rtp: packet.timestamp, at: now });
+        }
+        if arrival != Arrival::Useless {
+            self.bytes += packet.payload.len();
+            let height = packet.vp8.filter(|_| packet.starts_keyframe).and_then(|vp8| vp8.height(&packet.payload));
+            self.height = height.or(self.height);
+        }
+        arrival
+    }
+
+    fn measure(&mut self, passed: Duration) {
+        let bits = (self.bytes as f64 * 8.0 / passed.as_secs_f64()) as u32;
+        self.bytes = 0;
+        // A second with a keyframe has more than one without: two are taken together.
+        let smooth = self.bits_per_second.filter(|before| *before > 0 && bits > 0);
+        self.bits_per_second = Some(smooth.map_or(bits, |before| before / 2 + bits / 2));
+        self.most_bits_per_second = self.most_bits_per_second.max(bits);
     }
 }
 

@@ -30,8 +30,6 @@ pub enum Dropped {
     Padding,
     /// Media from a viewer, or from a publisher who was replaced.
     NotPublishing,
-    /// For a viewer who still waits for a keyframe.
-    BeforeKeyframe,
     /// For a viewer who cannot decode the publisher's codec.
     NoCommonCodec,
     /// Would have reused an outgoing number. Never expected.
@@ -55,7 +53,7 @@ pub enum Dropped {
 }
 
 impl Dropped {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 23] = [
         Self::UnknownDatagram,
         Self::BadCheck,
         Self::BadDtls,
@@ -69,7 +67,6 @@ impl Dropped {
         Self::TooOld,
         Self::Padding,
         Self::NotPublishing,
-        Self::BeforeKeyframe,
         Self::NoCommonCodec,
         Self::NumberReused,
         Self::SealFailed,
@@ -98,7 +95,6 @@ impl Dropped {
             Self::TooOld => "too_old",
             Self::Padding => "padding",
             Self::NotPublishing => "not_publishing",
-            Self::BeforeKeyframe => "before_keyframe",
             Self::NoCommonCodec => "no_common_codec",
             Self::NumberReused => "number_reused",
             Self::SealFailed => "seal_failed",

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use smallvec::SmallVec;
+
 use super::{
     Event, Failure,
     peer::Role,
@@ -45,8 +47,8 @@ impl Worker {
                 self.ask_for_lost(number, now);
                 self.notice_stall(number, now);
             }
-            Role::Viewer(legs) => {
-                legs.iter_mut().for_each(|leg| leg.refill_resends());
+            Role::Viewer(viewer) => {
+                viewer.legs.iter_mut().for_each(|leg| leg.refill_resends());
                 if since_report >= report_interval {
                     self.report_to_viewer(number, now);
                 }
@@ -59,6 +61,9 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return Ok(()) };
         if peer.session.is_leaving.load(Ordering::Acquire) {
             return Err(Failure::Left);
+        }
+        if peer.path.is_none() && now.saturating_duration_since(peer.joined_at) > config.ice_time() {
+            return Err(Failure::Unreachable);
         }
         if !peer.progress.is_done() {
             if now.saturating_duration_since(peer.joined_at) > config.handshake_time() {
@@ -95,16 +100,18 @@ impl Worker {
             let number = self.publishers[place];
             let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { continue };
             let Role::Publisher(publisher) = &mut peer.role else { continue };
-            if publisher.source.wants_keyframe.swap(false, Ordering::AcqRel) {
-                publisher.throttle.want();
-            }
-            // A publisher without video yet begins with a keyframe anyway; the wish is kept until then.
-            let videos = if publisher.throttle.is_wanted() { publisher.intake.video_ssrcs() } else { Vec::new() };
-            if videos.is_empty() || !publisher.throttle.ask(now) {
-                continue;
+            let wanted = publisher.source.wants_keyframe.swap(0, Ordering::AcqRel);
+            let mut asked: SmallVec<[u32; 4]> = SmallVec::new();
+            for (track, throttle) in publisher.throttles.iter_mut().enumerate() {
+                if wanted & 1 << track != 0 {
+                    throttle.want();
+                }
+                // A track that has not come yet begins with a keyframe anyway; the wish is kept until then.
+                let ssrc = publisher.intake.ssrc_of(track).filter(|_| throttle.is_wanted());
+                asked.extend(ssrc.filter(|_| throttle.ask(now)));
             }
             let ours = publisher.ssrc;
-            for video in videos {
+            for video in asked {
                 self.counts.pli_sent += 1;
                 peer.send_rtcp(&keyframe_request(ours, video), &mut self.egress, &mut self.counts);
             }
@@ -125,8 +132,9 @@ impl Worker {
         let bitrate_max = self.registry.config.publisher_bitrate_max;
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         peer.reported_at = now;
-        let Some(publisher) = peer.publisher() else { return };
+        let Role::Publisher(publisher) = &mut peer.role else { return };
         let reports = publisher.intake.reception_reports(now);
+        peer.session.quality.reported_to_publisher(&reports, now);
         if reports.is_empty() {
             return;
         }
@@ -138,16 +146,19 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         peer.reported_at = now;
         let feed = self.stages.get(&peer.session.room.id).and_then(|stage| stage.feed.as_ref());
-        let (Role::Viewer(legs), Some(feed)) = (&peer.role, feed) else { return };
-        let mut reports: Vec<Box<dyn rtcp::Packet>> = Vec::new();
-        for track in &feed.tracks {
-            let leg = legs.iter().find(|leg| leg.kind() == track.codec.kind());
-            let clock = feed.clock(track, now);
-            if let Some(report) = leg.zip(clock).and_then(|(leg, clock)| leg.report(track.stream, clock, now)) {
-                reports.push(Box::new(report));
+        let (Role::Viewer(viewer), Some(feed)) = (&peer.role, feed) else { return };
+        let mut reports = Vec::new();
+        for leg in &viewer.legs {
+            let tap = leg.position().and_then(|(track, _)| feed.tap(track, now));
+            let clock = tap.and_then(|tap| Some((tap.ring.stream(), tap.clock?)));
+            if let Some(report) = clock.and_then(|(stream, clock)| leg.report(stream, clock, now)) {
+                reports.push(report);
             }
         }
+        peer.session.quality.switched(viewer.layer_shown(feed));
+        peer.session.quality.reported_to_viewer(&reports, now);
         if !reports.is_empty() {
+            let reports: Vec<Box<dyn rtcp::Packet>> = reports.into_iter().map(|report| Box::new(report) as _).collect();
             peer.send_rtcp(&reports, &mut self.egress, &mut self.counts);
         }
     }

@@ -1,11 +1,11 @@
 //! Media between a publisher and her viewers: packets freed of everything that belongs to one connection, the numbers
-//! they go by, and the ring that answers requests for old ones.
+//! they go by, and her clocks.
 
 use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::codec::Kind;
+use super::vp8;
 
 /// One packet of a track. Clones share the payload.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Packet {
     pub marker: bool,
     /// A decoder may start here.
     pub starts_keyframe: bool,
+    /// Where VP8 has its numbers.
+    pub vp8: Option<vp8::Descriptor>,
     pub payload: Bytes,
 }
 
@@ -74,37 +76,6 @@ impl Numbering {
     }
 }
 
-/// The last packets of a track, for viewers who lost some.
-#[derive(Debug)]
-pub struct Ring {
-    slots: Vec<Option<Packet>>,
-}
-
-impl Ring {
-    /// About two seconds of video at 4 Mb/s, and of audio.
-    pub fn new(kind: Kind) -> Self {
-        let len = match kind {
-            Kind::Video => 1024,
-            Kind::Audio => 128,
-        };
-        Self { slots: vec![None; len] }
-    }
-
-    pub fn push(&mut self, packet: Packet) {
-        let slot = self.slot(packet.number);
-        self.slots[slot] = Some(packet);
-    }
-
-    pub fn get(&self, stream: u64, number: u64) -> Option<&Packet> {
-        let packet = self.slots[self.slot(number)].as_ref()?;
-        (packet.stream == stream && packet.number == number).then_some(packet)
-    }
-
-    fn slot(&self, number: u64) -> usize {
-        (number % self.slots.len() as u64) as usize
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,24 +105,5 @@ mod tests {
         }
         assert_eq!(numbering.number(99), None);
         assert_eq!(numbering.number(101), Some(100));
-    }
-
-    #[test]
-    fn the_ring_never_gives_another_streams_packet() {
-        let packet = |stream, number| Packet {
-            track: 0,
-            stream,
-            number,
-            timestamp: 0,
-            marker: false,
-            starts_keyframe: false,
-            payload: Bytes::new(),
-        };
-        let mut ring = Ring::new(Kind::Audio);
-        ring.push(packet(1, 5));
-        assert!(ring.get(1, 5).is_some());
-        assert!(ring.get(2, 5).is_none());
-        ring.push(packet(1, 5 + 128));
-        assert!(ring.get(1, 5).is_none());
     }
 }

@@ -16,15 +16,18 @@ use super::{
     dtls::Handshakes,
     egress::{Egress, Path},
     outbox::Outbox,
-    peer::{Peer, Role, send_media},
+    peer::{Peer, Role},
     registry::{Admission, Burst, Control, Registry},
     stage::{Stage, ntp_of_unix_ms},
     stats::{Counts, Dropped},
+    viewer::View,
 };
 use crate::id::{RoomId, SessionId};
 
 /// How often timers are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
+/// How often viewers who are behind are sent more.
+const PACE: Duration = Duration::from_millis(5);
 
 pub struct Worker {
     pub index: usize,
@@ -44,6 +47,9 @@ pub struct Worker {
     /// Publishers with packets that were not yet handed on, and when the first of these came.
     pending: Vec<u32>,
     pending_since: Option<Instant>,
+    /// Viewers who are behind, and when they are looked at.
+    lagging: Vec<u32>,
+    next_pace: Option<Instant>,
     pub(super) next_tick: Instant,
 }
 
@@ -66,6 +72,8 @@ impl Worker {
             channels: ChannelConfig::default(),
             pending: Vec::new(),
             pending_since: None,
+            lagging: Vec::new(),
+            next_pace: None,
             next_tick: now,
         }
     }
@@ -74,7 +82,8 @@ impl Worker {
     pub fn next_turn(&self) -> Option<Instant> {
         let is_idle = self.by_ufrag.is_empty() && self.outbox.is_empty() && self.egress.is_empty();
         let hand_on = self.pending_since.map(|since| since + self.registry.config.coalesce_time());
-        if is_idle { None } else { Some(hand_on.map_or(self.next_tick, |at| at.min(self.next_tick))) }
+        let next = [hand_on, self.next_pace].into_iter().flatten().fold(self.next_tick, Instant::min);
+        (!is_idle).then_some(next)
     }
 
     /// Everything that is due. Called after each batch of datagrams and commands.
@@ -83,6 +92,9 @@ impl Worker {
         if self.pending_since.is_some_and(|since| now.saturating_duration_since(since) >= coalesce) {
             self.pending_since = None;
             self.hand_on(now);
+        }
+        if self.next_pace.is_some_and(|at| now >= at) {
+            self.pace(now);
         }
         if self.registry.port(self.index).has_leavers.swap(false, Ordering::AcqRel) {
             self.close_leavers(now);
@@ -103,7 +115,39 @@ impl Worker {
         match control {
             Control::Join(admission) => self.join(*admission, now),
             Control::Text { session, text } => self.send_text(session, &text, now),
+            Control::View { session, view } => self.note_view(session, view),
+            Control::Recall { room, to } => self.tell_history(&room, to),
         }
+    }
+
+    fn note_view(&mut self, session: SessionId, view: View) {
+        let number = self.by_session.get(&session).copied();
+        if let Some(peer) = number.and_then(|number| self.peer(number))
+            && let Role::Viewer(viewer) = &mut peer.role
+        {
+            viewer.view = view;
+        }
+    }
+
+    /// Asks the publisher's worker for what a first viewer here begins with.
+    pub(super) fn recall(&self, room: &RoomId) {
+        let has_feed = self.stages.get(room).is_some_and(|stage| stage.feed.is_some());
+        let Some(source) = self.registry.source_of(room).filter(|source| !has_feed && source.worker != self.index)
+        else {
+            return;
+        };
+        let port = self.registry.port(source.worker);
+        // A full mailbox costs the viewer her fast start, and no more.
+        if port.control.try_send(Control::Recall { room: room.clone(), to: self.index }).is_ok() {
+            port.wake();
+        }
+    }
+
+    fn tell_history(&mut self, room: &RoomId, to: usize) {
+        let Some(feed) = self.stages.get(room).and_then(|stage| stage.feed.as_ref()) else { return };
+        let history =
+            Burst { room: room.clone(), source: feed.source.clone(), packets: feed.history(), clocks: feed.clocks() };
+        self.hand_over(to, Arc::new(history));
     }
 
     fn join(&mut self, admission: Admission, now: Instant) {
@@ -223,6 +267,8 @@ impl Worker {
                 packets: std::mem::take(&mut publisher.packets),
                 clocks: std::mem::take(&mut publisher.clocks),
             });
+            // Kept even while nobody watches, for whoever comes.
+            self.stages.entry(room.id.clone()).or_default();
             for worker in 0..self.registry.ports().len() {
                 if worker != self.index && room.has_viewers_on(worker) {
                     self.hand_over(worker, burst.clone());
@@ -245,37 +291,57 @@ impl Worker {
     /// Sends a burst to the viewers on this worker, viewer by viewer: equal packets to one address share a call.
     pub fn show(&mut self, burst: &Burst, now: Instant) {
         let Some(stage) = self.stages.get_mut(&burst.room) else { return };
-        if !stage.admit(burst, ntp_of_unix_ms(self.registry.clock.now().0), now) {
+        let Some(late) = stage.admit(burst, ntp_of_unix_ms(self.registry.clock.now().0), now) else {
             return self.counts.drop_many(Dropped::NotPublishing, burst.packets.len() as u64);
-        }
-        let mut waits_for_keyframe = false;
+        };
+        let Some(feed) = &stage.feed else { return };
+        let mut wanted = 0;
         for number in &stage.viewers {
             let Some(peer) = self.peers.get_mut(*number as usize).and_then(Option::as_deref_mut) else { continue };
-            let (Role::Viewer(legs), Some(keys), Some(path)) = (&mut peer.role, &mut peer.keys, peer.path) else {
-                continue;
-            };
-            for packet in &burst.packets {
-                let Some(codec) = burst.source.codecs.get(usize::from(packet.track)).copied() else { continue };
-                let Some(leg) = legs.iter_mut().find(|leg| leg.kind() == codec.kind()) else { continue };
-                match leg.forward(packet, codec, now) {
-                    Ok(stamp) => {
-                        send_media(keys, path, &stamp, &packet.payload, &mut self.egress, &mut self.counts);
-                    }
-                    Err(reason) => self.counts.drop_one(reason),
-                }
-                waits_for_keyframe |= leg.waits_for_keyframe();
+            let served = peer.serve(feed, &late, &mut self.egress, &mut self.counts, now);
+            wanted |= served.wants;
+            if served.lags {
+                self.lagging.push(*number);
+                self.next_pace.get_or_insert(now + PACE);
             }
         }
-        if waits_for_keyframe {
-            self.want_keyframe(&burst.room);
+        self.want_keyframe(&burst.room, wanted);
+    }
+
+    /// Sends one viewer what there is for her.
+    pub(super) fn serve(&mut self, room: &RoomId, number: u32, now: Instant) {
+        let Some(feed) = self.stages.get(room).and_then(|stage| stage.feed.as_ref()) else { return };
+        let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
+        let served = peer.serve(feed, &[], &mut self.egress, &mut self.counts, now);
+        if served.lags {
+            self.lagging.push(number);
+            self.next_pace.get_or_insert(now + PACE);
+        }
+        self.want_keyframe(room, served.wants);
+    }
+
+    /// Goes on with the viewers who were sent less than there is.
+    fn pace(&mut self, now: Instant) {
+        self.next_pace = None;
+        let mut lagging = std::mem::take(&mut self.lagging);
+        lagging.sort_unstable();
+        lagging.dedup();
+        for number in lagging {
+            let room = self.peer(number).map(|peer| peer.session.room.id.clone());
+            if let Some(room) = room {
+                self.serve(&room, number, now);
+            }
         }
     }
 
-    /// Tells the publisher's worker that a viewer cannot decode.
-    pub(super) fn want_keyframe(&self, room: &RoomId) {
+    /// Tells the publisher's worker of which tracks, as bits, a viewer needs a keyframe.
+    pub(super) fn want_keyframe(&self, room: &RoomId, tracks: u32) {
+        if tracks == 0 {
+            return;
+        }
         let source = self.stages.get(room).and_then(|stage| stage.feed.as_ref()).map(|feed| feed.source.clone());
         let Some(source) = source.or_else(|| self.registry.source_of(room)) else { return };
-        if source.wants_keyframe.swap(true, Ordering::AcqRel) {
+        if source.wants_keyframe.fetch_or(tracks, Ordering::AcqRel) & tracks == tracks {
             return;
         }
         let port = self.registry.port(source.worker);
@@ -333,9 +399,18 @@ impl Worker {
         self.publishers.retain(|other| *other != number);
         if let Some(stage) = self.stages.get_mut(&peer.session.room.id) {
             stage.viewers.retain(|other| *other != number);
-            if stage.viewers.is_empty() {
-                self.stages.remove(&peer.session.room.id);
-            }
+        }
+        self.prune(&peer.session.room.id);
+    }
+
+    /// A stage is kept for its viewers, and for those to come while its publisher is here.
+    fn prune(&mut self, room: &RoomId) {
+        let publisher_is_here = |stage: &Stage| {
+            let feed = stage.feed.as_ref();
+            feed.is_some_and(|feed| self.by_session.contains_key(&feed.source.session))
+        };
+        if self.stages.get(room).is_some_and(|stage| stage.viewers.is_empty() && !publisher_is_here(stage)) {
+            self.stages.remove(room);
         }
     }
 }

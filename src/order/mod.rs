@@ -41,6 +41,7 @@ pub use self::{
     config::Config,
     desk::Desk,
     export::{LedgerExport, SignedHead},
+    hold::Step,
     publish::{Event, Told},
     refusal::Refusal,
     request::{HoldRequest, Party, ProductTerms, RefundLine, StockChange},

@@ -103,7 +103,7 @@ impl Owner {
             return BETWEEN_EXPIRIES;
         }
         let now = self.clock.now();
-        self.ledger.earliest_due().map_or(IDLE, |due| due.since(now).min(TICK))
+        self.ledger.earliest_due().map_or(IDLE, |due| self.clock.to_wait(due.since(now)).min(TICK))
     }
 
     /// Decides what was taken. `false`: the journal has ended.

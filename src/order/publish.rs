@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use crate::{
     clock::UnixMs,
-    id::{RoomId, SkuId, Sub},
+    id::{HoldId, RoomId, SkuId, Sub},
     order::{
         chain::Grown,
         config::Config,
@@ -76,6 +76,14 @@ impl Told {
             To::Confirmer => self.view.told_confirmer(),
         };
         Private { n: self.n, at: self.at, body }
+    }
+
+    /// What the buyer was told of: the room, the hold and its step. `None` without a room, and for who else is told.
+    pub fn step(&self) -> Option<(&RoomId, HoldId, Step)> {
+        match self.to {
+            To::Buyer(step) => Some((self.view.held.room.as_ref()?, self.view.held.id, step)),
+            To::Confirmer => None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     id::{HoldId, Money, ProductId, SessionId, SkuId, Who},
-    protocol::{Fault, LineRequest, error::ErrorCode},
+    protocol::{Fault, LineRequest, QualityReport, ViewRequest, error::ErrorCode},
 };
 
 /// One message of a client, decoded.
@@ -33,6 +33,8 @@ pub enum Command {
     Watch { sdp: String },
     Candidate { session: SessionId, candidate: String },
     Leave { session: SessionId },
+    Quality(QualityReport),
+    View(ViewRequest),
     Ping,
 }
 
@@ -197,6 +199,8 @@ impl Command {
                 body::<CandidateBody>(value).map(|b| Self::Candidate { session: b.session, candidate: b.candidate })?
             }
             "leave" => body::<CandidateBody>(value).map(|b| Self::Leave { session: b.session })?,
+            "quality" => Self::Quality(body(value)?),
+            "view" => Self::View(body(value)?),
             "ping" => Self::Ping,
             _ => return Err(Fault::new(ErrorCode::UnknownCommand, "no such command")),
         })

@@ -34,6 +34,7 @@ pub enum ErrorCode {
     Muted,
     Kicked,
     SlowMode,
+    RehearsalOnly,
     Busy,
     Internal,
 }
@@ -67,6 +68,7 @@ impl ErrorCode {
             Self::Muted => "muted",
             Self::Kicked => "kicked",
             Self::SlowMode => "slow_mode",
+            Self::RehearsalOnly => "rehearsal_only",
             Self::Busy => "busy",
             Self::Internal => "internal",
         }

@@ -38,6 +38,9 @@ pub struct Tally {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub room: RoomId,
+    /// The room that this one is a rehearsal of: nothing here is sold, and its people may be simulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal_of: Option<RoomId>,
     pub epoch: String,
     pub seq: u64,
     pub show: ShowState,

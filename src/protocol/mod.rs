@@ -11,6 +11,7 @@ pub mod event;
 pub mod frame;
 pub mod order;
 pub mod product;
+pub mod quality;
 pub mod run_sheet;
 pub mod token;
 
@@ -24,6 +25,7 @@ pub use order::{
     Hold, HoldLine, HoldState, LineRequest, Order, OrderLine, OrderPage, OrderState, Private, PrivateBody,
 };
 pub use product::{Product, ProductSku};
+pub use quality::{LayerWish, Quality, QualityReport, ViewRequest};
 pub use run_sheet::{ComingUp, Explained, RunSheet};
 pub use token::{Claims, Power, Role, RoomScope};
 

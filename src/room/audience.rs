@@ -20,7 +20,8 @@ pub const LIKES_PER_COMMAND_MAX: u32 = 50;
 /// Shared by a room's hub and all its sessions.
 #[derive(Debug, Default)]
 pub struct Audience {
-    present: Mutex<HashMap<Who, Presence>>,
+    /// A simulated person is somebody else than a real one of the same name.
+    present: Mutex<HashMap<(Who, bool), Presence>>,
     viewers: AtomicU64,
     simulated: AtomicU64,
     connections: AtomicU64,
@@ -47,7 +48,7 @@ enum Kind {
 #[derive(Debug)]
 pub struct Seat {
     audience: Arc<Audience>,
-    who: Who,
+    who: (Who, bool),
 }
 
 impl Audience {
@@ -55,6 +56,7 @@ impl Audience {
         Arc::new(Self { likes: AtomicU64::new(likes), ..Self::default() })
     }
 
+    /// `simulated` people are neither counted among the viewers nor are their likes.
     pub fn enter(self: &Arc<Self>, who: &Who, role: Role, simulated: bool) -> Seat {
         let kind = match role {
             _ if simulated => Kind::Simulated,
@@ -63,13 +65,13 @@ impl Audience {
         };
         let mut present = self.present.lock().expect("no holder panics");
         let fresh = Presence { connections: 0, kind, liked_second: 0, liked: 0 };
-        let presence = present.entry(who.clone()).or_insert(fresh);
+        let presence = present.entry((who.clone(), simulated)).or_insert(fresh);
         presence.connections += 1;
         if presence.connections == 1 {
             self.counter(kind).map(|c| c.fetch_add(1, Ordering::Relaxed));
         }
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Seat { audience: self.clone(), who: who.clone() }
+        Seat { audience: self.clone(), who: (who.clone(), simulated) }
     }
 
     fn counter(&self, kind: Kind) -> Option<&AtomicU64> {
@@ -148,6 +150,18 @@ mod tests {
         assert_eq!((audience.tally().viewers, audience.simulated(), audience.connections()), (1, 1, 5));
         drop(tabs);
         assert_eq!((audience.tally().viewers, audience.connections()), (0, 2));
+    }
+
+    #[test]
+    fn a_simulated_namesake_hides_nobody_and_likes_nothing() {
+        let audience = Audience::starting_at(0);
+        let robot = audience.enter(&who("a"), Role::Viewer, true);
+        let person = audience.enter(&who("a"), Role::Viewer, false);
+        assert_eq!((audience.tally().viewers, audience.simulated()), (1, 1));
+        assert_eq!((robot.like(3, 20, UnixMs(0)), person.like(2, 20, UnixMs(0))), (3, 2));
+        assert_eq!(audience.tally().likes, 2);
+        drop(person);
+        assert_eq!((audience.tally().viewers, audience.simulated()), (0, 1));
     }
 
     #[test]

@@ -29,6 +29,25 @@ pub struct RoomFacts {
     pub anchor: Sub,
     pub merchants: Vec<MerchantId>,
     pub created_at: UnixMs,
+    /// What this room is a rehearsal of; `None` for a real one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearses>,
+}
+
+/// How a room that is a rehearsal came to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rehearses {
+    pub of: RoomId,
+    pub made_by: Sub,
+    /// Seconds that pass in it in one second.
+    pub speed: u32,
+}
+
+impl RoomFacts {
+    /// The room that this one is a rehearsal of.
+    pub fn rehearsal_of(&self) -> Option<&RoomId> {
+        self.rehearsal.as_ref().map(|rehearses| &rehearses.of)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +155,25 @@ impl Catalogue {
         .await
     }
 
+    /// Takes over products of another catalogue, all or none.
+    pub async fn take_over(&self, products: Vec<Arc<Product>>) -> Result<(), Error> {
+        let this = self.clone();
+        self.blocking(move |file| {
+            let together = file.unchecked_transaction()?;
+            for product in &products {
+                let facts = serde_json::to_string(&**product).expect("facts are plain data");
+                let sql = "INSERT INTO product (id, facts) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET facts = ?2";
+                together.prepare_cached(sql)?.execute(params![product.id.as_str(), facts])?;
+            }
+            together.commit()?;
+            for product in products {
+                this.0.products.insert(product.id.clone(), product);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -213,6 +251,7 @@ mod tests {
             anchor: "a".parse().unwrap(),
             merchants: vec![MerchantId::main()],
             created_at: UnixMs(5),
+            rehearsal: None,
         };
         assert!(catalogue.add_room(room.clone()).await.unwrap());
         assert!(!catalogue.add_room(RoomFacts { title: "other".into(), ..room.clone() }).await.unwrap());

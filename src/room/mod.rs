@@ -21,7 +21,7 @@ pub mod text;
 use serde::{Deserialize, Serialize};
 
 pub use audience::{LIKES_PER_COMMAND_MAX, Seat};
-pub use catalogue::{Catalogue, RoomFacts};
+pub use catalogue::{Catalogue, Rehearses, RoomFacts};
 pub use handle::{Brief, Handle, Stats};
 pub use registry::{OpenError, Outside, Rooms, Shown};
 pub use room::{Author, Command};

@@ -126,6 +126,7 @@ impl Rooms {
         let last = last.map_err(|_| OpenError::Cancelled)??;
         let mut state = last.unwrap_or_else(|| State::new(facts.id.clone(), facts.title.clone()));
         state.show.title = facts.title.clone();
+        state.rehearsal_of = facts.rehearsal_of().cloned();
         self.bring_up_to_date(&mut state);
         let epoch = Alphanumeric.sample_string(&mut rand::rng(), 12);
         inner.tape.open(&facts.id, Line::head(&state, &epoch, inner.clock.now())).await?;
@@ -260,6 +261,7 @@ mod tests {
                 anchor: "anchor".parse().unwrap(),
                 merchants: vec!["main".parse().unwrap()],
                 created_at: UnixMs(0),
+                rehearsal: None,
             };
             let room = rooms.create(facts).await.unwrap();
             room.act(Command::SetShelf { items: vec![scarf()], planned_seconds: Default::default() }).await.unwrap();

@@ -19,6 +19,9 @@ pub const COMMENTS_KEPT: usize = 30;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub room: RoomId,
+    /// The room that this one is a rehearsal of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal_of: Option<RoomId>,
     pub seq: u64,
     pub show: ShowState,
     pub shelf: Vec<Product>,
@@ -40,6 +43,7 @@ impl State {
     pub fn new(room: RoomId, title: String) -> Self {
         Self {
             room,
+            rehearsal_of: None,
             seq: 0,
             show: ShowState { running: false, started_at: None, title },
             shelf: Vec::new(),
@@ -138,6 +142,7 @@ impl State {
     pub fn snapshot(&self, epoch: &str, viewers: u64) -> Snapshot {
         Snapshot {
             room: self.room.clone(),
+            rehearsal_of: self.rehearsal_of.clone(),
             epoch: epoch.to_owned(),
             seq: self.seq,
             show: self.show.clone(),

@@ -55,6 +55,28 @@ impl Person {
         }
     }
 
+    /// A room is rehearsed by who may make rooms and sells in it, and by its own anchor.
+    pub fn may_rehearse(&self, room: &RoomFacts) -> Result<(), Fault> {
+        self.may_enter(&room.id)?;
+        match (self.role(), self.merchant()) {
+            (Role::Admin, _) => Ok(()),
+            (Role::Merchant, Some(own)) if room.merchants.contains(own) => Ok(()),
+            _ if self.is_anchor_of(room) => Ok(()),
+            _ => Err(Fault::forbidden("a room is rehearsed by its anchor, its merchants and admins")),
+        }
+    }
+
+    /// Its maker, while her token is for it or for the real room, and admins.
+    pub fn may_end_rehearsal(&self, room: &RoomFacts) -> Result<(), Fault> {
+        let rooms = [Some(&room.id), room.rehearsal_of()];
+        let covers = rooms.into_iter().flatten().any(|room| self.claims().room.covers(room));
+        let made = room.rehearsal.as_ref().is_some_and(|rehearses| rehearses.made_by == *self.sub());
+        match covers && (made || self.role() == Role::Admin) {
+            true => Ok(()),
+            false => Err(Fault::forbidden("a rehearsal is ended by who made it and by admins")),
+        }
+    }
+
     /// The merchant that this person keeps goods for: a merchant their own, an admin the one named or `main`.
     pub fn keeps_goods_of(&self, named: Option<&MerchantId>) -> Result<MerchantId, Fault> {
         match (self.role(), self.merchant(), named) {

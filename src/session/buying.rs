@@ -21,6 +21,7 @@ impl Shop {
         lines: Vec<LineRequest>,
         named_room: Option<&str>,
     ) -> Result<Answered<Hold>, Fault> {
+        self.may_act(person)?;
         let room = match (&person.claims().room, named_room) {
             (RoomScope::One(room), None) => Some(room.clone()),
             (RoomScope::One(room), Some(named)) if room.as_str() == named => Some(room.clone()),
@@ -46,9 +47,12 @@ impl Shop {
         };
         let outcome = self.desk.hold(request).await.map_err(Fault::from);
         if let Some(handle) = handle {
-            let outcome = outcome.as_ref().map_or_else(|f| f.code.as_str(), |_| "held").to_owned();
-            let who = person.who(&handle.facts().id);
-            handle.note(self.clock.now(), &who, Demand::Hold { lines: asked, outcome });
+            let (outcome, hold) = match &outcome {
+                Ok(held) => ("held", Some(held.value.id)),
+                Err(fault) => (fault.code.as_str(), None),
+            };
+            let demand = Demand::Hold { lines: asked, outcome: outcome.to_owned(), hold };
+            handle.note(self.clock.now(), &person.who(&handle.facts().id), demand);
         }
         outcome
     }
@@ -60,6 +64,7 @@ impl Shop {
         hold: HoldId,
         payment: Option<String>,
     ) -> Result<Answered<Order>, Fault> {
+        self.may_act(person)?;
         if payment.as_ref().is_some_and(|p| p.len() > PAYMENT_LEN_MAX || p.chars().any(char::is_control)) {
             return Err(Fault::malformed("payment", format!("payment has at most {PAYMENT_LEN_MAX} bytes")));
         }
@@ -74,18 +79,22 @@ impl Shop {
     }
 
     pub async fn cancel(&self, person: &Person, hold: HoldId) -> Result<Answered<Hold>, Fault> {
+        self.may_act(person)?;
         Ok(self.desk.cancel(buyer(person), hold).await?)
     }
 
     pub async fn extend(&self, person: &Person, hold: HoldId) -> Result<Answered<Hold>, Fault> {
+        self.may_act(person)?;
         Ok(self.desk.extend(buyer(person), hold).await?)
     }
 
     pub async fn hold_of(&self, person: &Person, hold: HoldId) -> Result<Hold, Fault> {
+        self.may_act(person)?;
         Ok(self.desk.hold_of(buyer(person), hold).await?)
     }
 
     pub async fn order(&self, person: &Person, order: OrderId) -> Result<Order, Fault> {
+        self.may_act(person)?;
         Ok(self.desk.order(person.party(), order).await?)
     }
 
@@ -96,6 +105,7 @@ impl Shop {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<OrderPage, Fault> {
+        self.may_act(person)?;
         Ok(self.desk.orders(person.party(), state, after, limit.clamp(1, PAGE_MAX)).await?)
     }
 
@@ -108,6 +118,7 @@ impl Shop {
         restock: bool,
         reason: &str,
     ) -> Result<Answered<Order>, Fault> {
+        self.may_act(person)?;
         checked_key(&key)?;
         let reason = super::shop::checked_text("reason", reason, 200)?;
         if !matches!(person.role(), Role::Merchant | Role::Admin) {

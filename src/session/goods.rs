@@ -103,6 +103,7 @@ fn checked_image(image: String) -> Result<String, Fault> {
 impl Shop {
     /// Keeps a product, new or changed, and tells the rooms that shelve it. The answer shows the real counts.
     pub async fn put_product(&self, person: &Person, id: ProductId, body: ProductBody) -> Result<Stocked, Fault> {
+        self.may_act(person)?;
         let merchant = match self.rooms.catalogue().product(&id) {
             Some(known) => {
                 person.may_keep(&known.merchant, "product")?;
@@ -152,6 +153,7 @@ impl Shop {
         change: StockChange,
         reason: &str,
     ) -> Result<(StockCount, bool), Fault> {
+        self.may_act(person)?;
         checked_key(&key)?;
         let reason = checked_text("reason", reason, REASON_CHARS_MAX)?;
         let owner = self.desk.merchant_of(sku).ok_or_else(|| Fault::not_found("sku"))?;
@@ -169,7 +171,7 @@ impl Shop {
     }
 }
 
-fn terms_of(product: &Product, skus: Vec<(SkuId, u64)>) -> ProductTerms {
+pub(super) fn terms_of(product: &Product, skus: Vec<(SkuId, u64)>) -> ProductTerms {
     ProductTerms {
         product: product.id.clone(),
         merchant: product.merchant.clone(),

@@ -8,7 +8,7 @@ use crate::{
     id::{MerchantId, ProductId, RoomId, Sub},
     protocol::{Event, Fault, Moderation, Power, Product, Snapshot},
     room::{Command, Demand, Handle, LIKES_PER_COMMAND_MAX, RoomFacts, Seat},
-    session::{Person, Shop, shop::checked_text},
+    session::{Person, Shop, is_rehearsal, shop::checked_text},
 };
 
 /// Merchants whose products one room may shelve.
@@ -27,7 +27,11 @@ pub struct RoomBody {
 
 impl Shop {
     pub async fn make_room(&self, person: &Person, body: RoomBody) -> Result<Handle, Fault> {
+        self.may_act(person)?;
         person.may_make_room(&body.id)?;
+        if is_rehearsal(&body.id) {
+            return Err(Fault::malformed("id", "ids of rehearsals begin with rehearsal. and are no rooms'"));
+        }
         let own = || vec![person.merchant().cloned().unwrap_or_else(MerchantId::main)];
         let merchants = body.merchants.unwrap_or_else(own);
         if !(1..=MERCHANTS_MAX).contains(&merchants.len()) {
@@ -38,7 +42,8 @@ impl Shop {
         }
         let title = checked_text("title", &body.title, TITLE_CHARS_MAX)?;
         let created_at = self.clock.now();
-        self.rooms.create(RoomFacts { id: body.id, title, anchor: body.anchor, merchants, created_at }).await
+        let (id, anchor) = (body.id, body.anchor);
+        self.rooms.create(RoomFacts { id, title, anchor, merchants, created_at, rehearsal: None }).await
     }
 
     pub async fn snapshot(&self, room: &RoomId) -> Result<Snapshot, Fault> {
@@ -46,6 +51,7 @@ impl Shop {
     }
 
     pub async fn run_show(&self, person: &Person, room: &RoomId, start: bool) -> Result<Option<Event>, Fault> {
+        self.may_act(person)?;
         let room = self.room(room)?;
         person.may_run_the_show(room.facts())?;
         let command = if start { Command::StartShow } else { Command::EndShow };
@@ -60,6 +66,7 @@ impl Shop {
         ids: &[ProductId],
         planned_seconds: BTreeMap<ProductId, u32>,
     ) -> Result<Option<Event>, Fault> {
+        self.may_act(person)?;
         let room = self.room(room)?;
         person.may_host(room.facts(), Power::Shelf)?;
         let most = self.rooms.config().shelf_max;
@@ -88,18 +95,21 @@ impl Shop {
         product: ProductId,
         explain_seconds: Option<u32>,
     ) -> Result<Option<Event>, Fault> {
+        self.may_act(person)?;
         let room = self.room(room)?;
         person.may_host(room.facts(), Power::Pin)?;
         Ok(room.act(Command::Pin { product, explain_seconds }).await?.pop())
     }
 
     pub async fn unpin(&self, person: &Person, room: &RoomId) -> Result<Option<Event>, Fault> {
+        self.may_act(person)?;
         let room = self.room(room)?;
         person.may_host(room.facts(), Power::Pin)?;
         Ok(room.act(Command::Unpin).await?.pop())
     }
 
     pub async fn moderate(&self, person: &Person, room: &RoomId, act: Moderation) -> Result<Option<Event>, Fault> {
+        self.may_act(person)?;
         let room = self.room(room)?;
         person.may_host(room.facts(), Power::Moderate)?;
         let anchor = person_who(self, room.facts());
@@ -112,6 +122,7 @@ impl Shop {
     }
 
     pub async fn comment(&self, person: &Person, room: &Handle, text: String) -> Result<Option<Event>, Fault> {
+        self.may_act(person)?;
         person.may_enter(&room.facts().id)?;
         self.limits.comment(person.sub())?;
         let author = person.author(room.facts());
@@ -120,6 +131,7 @@ impl Shop {
 
     /// Counts likes; the answer says how many of them.
     pub fn like(&self, person: &Person, room: &Handle, seat: &Seat, count: u32) -> Result<u32, Fault> {
+        self.may_act(person)?;
         if !(1..=LIKES_PER_COMMAND_MAX).contains(&count) {
             return Err(Fault::malformed("count", format!("count is 1 to {LIKES_PER_COMMAND_MAX}")));
         }

@@ -224,6 +224,12 @@ impl Limits {
         Some(Place { open: self.open.clone(), address: Some(address) })
     }
 
+    /// Who told something a moment ago tells it again after `wait`.
+    pub fn too_soon(&self, wait: Duration) -> Fault {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        rate_limited(wait)
+    }
+
     fn counted(&self, outcome: Result<(), Fault>) -> Result<(), Fault> {
         if outcome.is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);

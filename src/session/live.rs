@@ -15,7 +15,7 @@ use crate::{
         ClientMessage, CloseCode, Command, ErrorCode, Fault, Private, RoomScope,
         command::{Join, Undecodable},
     },
-    room::{Demand, Handle, Seat},
+    room::{Handle, Seat},
     session::{Arrival, ConnectionId, Outlet, Person, Shop, limits::Place, presence::Newcomer},
 };
 
@@ -148,8 +148,8 @@ impl Live {
             self.shop.presence.remove(connection);
             return Err((kicked, CloseCode::Kicked));
         }
-        let seat = self.room.enter(&who, person.author(self.room.facts()).role, person.claims().sim);
-        self.room.note(self.shop.clock.now(), &who, Demand::Join { sim: person.claims().sim });
+        let seat = self.room.enter(&who, person.author(self.room.facts()).role, self.shop.is_uncounted(&person));
+        self.shop.note_join(&person, &self.room, &who);
         Ok(Joined { person, seat, connection })
     }
 
@@ -164,6 +164,7 @@ impl Live {
             "who": author.who,
             "name": author.name,
             "role": author.role,
+            "rehearsal_of": self.shop.rehearsal_of,
         });
         self.answer(id, Ok(ok));
         let Some(outlet) = &self.outlet else { return };
@@ -234,6 +235,8 @@ impl Live {
                 shop.candidate(person, id, session, &candidate).await.map(|()| json!({}))
             }
             Command::Leave { session } => shop.leave(person, id, session).map(|()| json!({})),
+            Command::View(request) => shop.view(person, id, &request).map(|()| json!({})),
+            Command::Quality(report) => Ok(json!({ "quality": shop.quality(person, id, &report)? })),
             Command::Join(_) | Command::Auth { .. } | Command::Ping => Ok(json!({})),
         }
     }

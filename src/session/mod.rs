@@ -1,7 +1,7 @@
 //! One person and what they may do: tokens, rights, limits, and the commands of a live connection.
 //!
 //! [`Shop`] is every act that a person can ask for, checked against who may; REST and sockets call the same ones.
-//! [`Live`] is one joined connection, over a WebSocket or a data channel. It knows no HTTP: no status, no header.
+//! [`Rehearsals`] says which shop that is, the real one or that of a rehearsal. [`Live`] is one joined connection, over a WebSocket or a data channel. It knows no HTTP: no status, no header.
 
 mod allow;
 mod arrival;
@@ -15,6 +15,8 @@ mod limits;
 mod live;
 mod outlet;
 mod presence;
+pub mod rehearsal;
+pub mod routing;
 mod shop;
 mod stream;
 mod watching;
@@ -30,6 +32,7 @@ pub use limits::{Config as LimitsConfig, Limits, Network};
 pub use live::Live;
 pub use outlet::Outlet;
 pub use presence::{ConnectionId, Presence};
+pub use rehearsal::{RehearsalBody, Rehearsals, is_rehearsal};
 pub use shop::{Payment, Shop};
 pub use stream::{Heard, Listener, Next};
 

@@ -183,6 +183,15 @@ impl Presence {
         }
     }
 
+    /// Ends every connection, for good; returns the media sessions, to be ended too.
+    pub fn end_all(&self, reason: &str) -> Vec<SessionId> {
+        let book = self.lock();
+        for connection in book.connections.values() {
+            connection.outlet.close(CloseCode::BadToken, reason);
+        }
+        book.media.keys().copied().collect()
+    }
+
     pub fn add_media(&self, session: SessionId, owner: MediaOwner) {
         let mut book = self.lock();
         *book.media_of.entry((owner.room.clone(), owner.who.clone())).or_default() += 1;

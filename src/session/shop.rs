@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 
 use crate::{
     clock::Clock,
-    id::{RoomId, Sub},
+    id::{RoomId, Sub, Who},
     media::Media,
     order::Desk,
     protocol::{ErrorCode, Fault, Private},
-    room::{Handle, Rooms},
+    room::{Demand, Handle, Rooms},
     session::{Keyring, Limits, Person, Presence},
 };
 
@@ -41,17 +41,42 @@ pub struct Shop {
     pub limits: Arc<Limits>,
     pub payment: Payment,
     pub ledger_public: bool,
+    /// The room that this shop rehearses. Nothing that is done in a rehearsal reaches the real shop: it has a ledger,
+    /// a catalogue, a tape, people and limits of its own.
+    pub rehearsal_of: Option<RoomId>,
+    /// Whether simulated people may act here: in rehearsals, and where `loadtest.allow` says so.
+    pub simulated_act: bool,
     /// Products are put one after another, so that ledger and catalogue agree.
     pub putting: Arc<Mutex<()>>,
 }
 
 impl Shop {
     pub fn person(&self, token: &str) -> Result<Person, Fault> {
-        self.keyring.person(token, self.clock.now())
+        self.keyring.person(token, self.clock.wall())
     }
 
     pub fn room(&self, room: &RoomId) -> Result<Handle, Fault> {
         self.rooms.get(room).ok_or_else(|| Fault::not_found("room"))
+    }
+
+    /// A simulated person only watches in a real room.
+    pub fn may_act(&self, person: &Person) -> Result<(), Fault> {
+        match person.claims().sim && !self.simulated_act {
+            true => Err(Fault::new(ErrorCode::RehearsalOnly, "simulated people act in rehearsals only")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a person is left out of the counts of viewers and likes.
+    pub fn is_uncounted(&self, person: &Person) -> bool {
+        person.claims().sim && self.rehearsal_of.is_none()
+    }
+
+    /// Notes on the tape that somebody came. Who is not counted and does nothing leaves no trace.
+    pub(super) fn note_join(&self, person: &Person, room: &Handle, who: &Who) {
+        if self.may_act(person).is_ok() {
+            room.note(self.clock.now(), who, Demand::Join { sim: person.claims().sim });
+        }
     }
 
     /// A person's private messages after number `after`, oldest first.

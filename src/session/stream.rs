@@ -9,7 +9,7 @@ use crate::{
     id::RoomId,
     protocol::{ErrorCode, Fault, SILENCE_MAX},
     ring::{Read, Ring},
-    room::{Demand, Seat},
+    room::Seat,
     session::{Arrival, ConnectionId, Outlet, Person, Shop, limits::Place, outlet::Out, presence::Newcomer},
 };
 
@@ -72,9 +72,8 @@ impl Listener {
             shop.presence.remove(connection);
             return Err(kicked);
         }
-        let sim = person.claims().sim;
-        let seat = handle.enter(&who, person.author(handle.facts()).role, sim);
-        handle.note(shop.clock.now(), &who, Demand::Join { sim });
+        let seat = handle.enter(&who, person.author(handle.facts()).role, shop.is_uncounted(person));
+        shop.note_join(person, &handle, &who);
 
         let ring = handle.ring().clone();
         let (epoch, seq) = last.and_then(|last| last.rsplit_once(':')).unzip();

@@ -1,11 +1,13 @@
 //! Acts on media: publishing, watching, leaving.
 
+use std::time::Duration;
+
 use tracing::info;
 
 use crate::{
     id::{RoomId, SessionId},
-    media::{self, Answer},
-    protocol::{ErrorCode, Fault, Role},
+    media::{self, Answer, SessionQuality, View, Watched, Wish},
+    protocol::{ErrorCode, Fault, LayerWish, Quality, QualityReport, Role, ViewRequest},
     session::{Person, Shop, presence::MediaOwner},
 };
 
@@ -13,6 +15,7 @@ impl Shop {
     /// Makes the person the room's publisher. The room's anchor replaces her own running session; anybody else is told
     /// that the room is already live.
     pub async fn publish(&self, person: &Person, room: &RoomId, offer: &str) -> Result<Answer, Fault> {
+        self.may_act(person)?;
         let handle = self.room(room)?;
         person.may_enter(room)?;
         let anchor = person.is_anchor_of(handle.facts());
@@ -89,10 +92,60 @@ impl Shop {
         self.media.candidate(session, sdp).await.map_err(media_fault)
     }
 
+    /// Takes what a viewer's player counted, and says what her connection is like. Without a session it is about the
+    /// room's publisher, for those who run the show; null while there is none.
+    pub fn quality(&self, person: &Person, room: &RoomId, report: &QualityReport) -> Result<Option<Quality>, Fault> {
+        let Some(session) = report.session else {
+            person.may_run_the_show(self.room(room)?.facts())?;
+            let publisher = self.media.publisher(room);
+            return Ok(publisher.and_then(|session| self.media.quality_of(session)).map(quality));
+        };
+        self.owned(person, room, session)?;
+        if report.tells() {
+            let told = self.media.watched(session, watched(report));
+            told.map_err(|soon| self.limits.too_soon(soon.wait))?;
+        }
+        Ok(self.media.quality_of(session).map(quality))
+    }
+
+    /// Notes what a viewer wants to see of her session's picture.
+    pub fn view(&self, person: &Person, room: &RoomId, request: &ViewRequest) -> Result<(), Fault> {
+        self.owned(person, room, request.session)?;
+        let wish = match request.layer {
+            LayerWish::Auto => Wish::Auto,
+            LayerWish::Low => Wish::Layer(0),
+            LayerWish::Middle => Wish::Layer(1),
+            LayerWish::High => Wish::Layer(u8::MAX),
+            LayerWish::Audio => Wish::AudioOnly,
+        };
+        match self.media.view(request.session, View { wish, height: request.height }) {
+            true => Ok(()),
+            false => Err(Fault::not_found("session")),
+        }
+    }
+
     fn owned(&self, person: &Person, room: &RoomId, session: SessionId) -> Result<MediaOwner, Fault> {
         let owner = self.presence.media(session).filter(|o| o.room == *room);
         let own = owner.filter(|o| o.sub == *person.sub() || person.role() == Role::Admin);
         own.ok_or_else(|| Fault::not_found("session"))
+    }
+}
+
+fn watched(report: &QualityReport) -> Watched {
+    Watched {
+        first_frame: report.first_frame_ms.map(Duration::from_millis),
+        freezes: report.freezes.unwrap_or(0),
+        frozen: Duration::from_millis(report.freeze_ms.unwrap_or(0)),
+    }
+}
+
+fn quality(seen: SessionQuality) -> Quality {
+    Quality {
+        bits: seen.bits,
+        frames: seen.frames,
+        loss: seen.loss,
+        round_trip_ms: seen.round_trip.map(|time| (time.as_secs_f64() * 1e4).round() / 10.0),
+        layer: seen.layer,
     }
 }
 

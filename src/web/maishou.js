@@ -200,6 +200,8 @@ export class Room extends EventTarget {
       token: () => this.#token,
       video,
       expecting: () => this.status !== 'closed' && this.state.media.live,
+      tell: (seen) => this.#command('quality', seen),
+      want: (view) => this.#command('view', view),
       changed: (watcher) => this.#emit('video', watcher),
       blocked: (watcher) => this.#emit('blocked', watcher),
     });
@@ -217,6 +219,14 @@ export class Room extends EventTarget {
       changed: (publisher) => this.#emit('video', publisher),
     });
     return this.publisher.start();
+  }
+
+  /**
+   * What arrives of the room's broadcast, from whatever device it comes: `{bits, frames, loss}`, null while there is none.
+   * For those who run the show.
+   */
+  async uplink() {
+    return (await this.#command('quality', {})).quality ?? null;
   }
 
   /** Starts or ends the show. */

@@ -2,6 +2,7 @@
 
 import { bitrate, clock, count, el, part, setText } from './format.js';
 import { errorOf, RoomError } from './errors.js';
+import { pictureOf } from './ops-pictures.js';
 import { Session } from './session.js';
 import { Spark } from './spark.js';
 import { explain, t, translate } from './words.js';
@@ -67,7 +68,7 @@ function refuse(error) {
   showDoor(explain(error), 'This page needs a token with the role admin.');
 }
 
-function paint({ uptime_ms, version, connections = {}, rooms = [], rates = {}, queues = {}, commit_ms = {}, drops = {} }) {
+function paint({ uptime_ms, version, connections = {}, rooms = [], quality = [], rates = {}, queues = {}, commit_ms = {}, drops = {} }) {
   setText(byId('build'), `Version ${version} · up ${clock(uptime_ms)}`);
   for (const [name, value] of inOrder(connections, CONNECTIONS)) {
     tile('connections', name, CONNECTIONS[name] ?? name, count(value), value);
@@ -81,6 +82,9 @@ function paint({ uptime_ms, version, connections = {}, rooms = [], rates = {}, q
   }
   part('rooms').replaceChildren(...rooms.map(roomRow));
   byId('no-rooms').hidden = rooms.length > 0;
+  const titles = new Map(rooms.map(({ id, title }) => [id, title]));
+  part('pictures').replaceChildren(...quality.map((of) => pictureOf(of, titles.get(of.room))));
+  byId('pictures').hidden = quality.length === 0;
   part('queues').replaceChildren(...bars(queues));
   part('drops').replaceChildren(...bars(drops));
 }

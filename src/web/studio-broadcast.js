@@ -1,11 +1,14 @@
 // Going live: choosing a source, publishing it, starting and ending the show.
 
 import { el, part } from './format.js';
+import { Health } from './studio-health.js';
 import { closeSource, devices, openCamera, openTestPicture } from './studio-source.js';
 import { t } from './words.js';
 
 const byId = (id) => document.getElementById(id);
 const STATS_EVERY_MS = 1_000;
+/** The server measures once a second; asking every second look is enough. */
+const UPLINK_EVERY_LOOKS = 2;
 
 /**
  * `state` is `idle`, `connecting`, `live`, `ended` or `error`; `change` is dispatched when it, the source
@@ -15,8 +18,15 @@ export class Broadcast extends EventTarget {
   state = 'idle';
   /** The stream that is shown and sent; null while there is none. */
   stream = null;
-  /** `{width, height, fps, bits, loss}` of the last second. */
+  /** `{width, height, fps, bits, loss}` of the last second; of another device only what the server sees. */
   stats = null;
+  /** What troubles the broadcast: `{name, level}`, or null. */
+  trouble = null;
+  /** What the server sees of the room's broadcast, from wherever it comes. */
+  #uplink = null;
+  #health = new Health();
+  #looks = 0;
+  #liveSince = null;
   #room;
   #publisher = null;
   #opening = 0;
@@ -131,21 +141,42 @@ export class Broadcast extends EventTarget {
   }
 
   async #measure() {
-    const pc = this.#publisher?.pc;
-    if (this.state !== 'live' || !pc) return;
-    const report = [...(await pc.getStats()).values()];
-    const video = report.find((entry) => entry.type === 'outbound-rtp' && entry.kind === 'video');
-    if (!video) return;
-    const remote = report.find((entry) => entry.type === 'remote-inbound-rtp' && entry.kind === 'video');
-    this.stats = {
+    await this.#askServer();
+    const own = this.state === 'live' ? await this.#measureOwn() : null;
+    this.stats = own ?? (this.#uplink && { ...this.#uplink, fps: Math.round(this.#uplink.arriving_fps ?? 0) });
+    this.#liveSince = this.stats ? (this.#liveSince ?? performance.now()) : null;
+    this.trouble = this.#health.look(this.stats && { ...this.stats, since_ms: performance.now() - this.#liveSince });
+    this.dispatchEvent(new Event('change'));
+  }
+
+  async #askServer() {
+    const { status, state } = this.#room;
+    if (status !== 'live' || !state.media.live) return (this.#uplink = null);
+    if (this.#looks++ % UPLINK_EVERY_LOOKS !== 0) return;
+    // A stroke of bad luck with one answer is no reason to forget the last.
+    const seen = await this.#room.uplink().catch(() => undefined);
+    if (seen === undefined) return;
+    this.#uplink = seen && { bits: seen.bits ?? 0, loss: seen.loss ?? 0, arriving_fps: seen.frames ?? null };
+  }
+
+  /** What this browser encodes and sends, beside what arrives of it. */
+  async #measureOwn() {
+    const report = [...((await this.#publisher?.pc?.getStats()) ?? new Map()).values()];
+    const find = (type) => report.find((entry) => entry.type === type && entry.kind === 'video');
+    const video = find('outbound-rtp');
+    if (!video) return null;
+    const bits = bitsSince(this.#counted, video);
+    this.#counted = video;
+    return {
       width: video.frameWidth,
       height: video.frameHeight,
       fps: Math.round(video.framesPerSecond ?? 0),
-      bits: bitsSince(this.#counted, video),
-      loss: remote?.fractionLost ?? 0,
+      source_fps: find('media-source')?.framesPerSecond ?? 0,
+      limit: video.qualityLimitationReason,
+      bits,
+      loss: Math.max(find('remote-inbound-rtp')?.fractionLost ?? 0, this.#uplink?.loss ?? 0),
+      arriving_fps: this.#uplink?.arriving_fps ?? null,
     };
-    this.#counted = video;
-    this.dispatchEvent(new Event('change'));
   }
 
   #become(state) {

@@ -5,6 +5,7 @@ import { bitrate, clock, count, part, setText } from './format.js';
 import { showNotice } from './notice.js';
 import { Session, roomOfPage } from './session.js';
 import { Broadcast } from './studio-broadcast.js';
+import { paintHealth } from './studio-health.js';
 import { DeskGoods } from './studio-goods.js';
 import { DeskTalk } from './studio-talk.js';
 import { explain, t, translate } from './words.js';
@@ -90,11 +91,17 @@ function liveWord({ state: { show, media } }, state) {
   return media.live ? 'studio_elsewhere' : 'studio_no_picture';
 }
 
-function paintStats({ stats, state }) {
-  const shown = state === 'live' ? stats : null;
-  setText(byId('stat-size'), shown?.width ? `${shown.width}×${shown.height} · ${shown.fps} fps` : '–');
+function paintStats({ stats: shown, trouble }) {
+  setText(byId('stat-size'), shown ? pictureSize(shown) : '–');
   setText(byId('stat-bitrate'), shown ? bitrate(shown.bits) : '–');
   setText(byId('stat-loss'), shown ? `${(shown.loss * 100).toFixed(1)} %` : '–');
+  byId('stat-loss').parentElement.dataset.state = trouble?.name.startsWith('loss') ? trouble.level : 'good';
+  paintHealth(trouble, shown ?? {});
+}
+
+/** Of another device's picture the size is not known here. */
+function pictureSize({ width, height, fps }) {
+  return width ? `${width}×${height} · ${fps} fps` : `${fps} fps`;
 }
 
 function paintTime(room) {

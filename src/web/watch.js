@@ -1,6 +1,8 @@
 // Watching a room's video by WHEP, joining again by itself when the picture stops.
 
 import { connected, endSession, isRefusal, negotiate, whenLost } from './peer.js';
+import { PictureQuality } from './quality.js';
+import { PictureSize } from './picture-size.js';
 import { jitteredDelay, pause } from './transport.js';
 
 const LOOK_EVERY_MS = 2_000;
@@ -25,6 +27,7 @@ export class Watcher {
   #stop = new AbortController();
   #leg = null;
   #wantsChannel = false;
+  #layer = 'auto';
   #channel = deferred();
 
   /**
@@ -33,6 +36,8 @@ export class Watcher {
    * @param {function(): string} options.token
    * @param {HTMLVideoElement|null} options.video where the picture goes; null to use the data channel only
    * @param {function(): boolean} options.expecting whether packets should be arriving now
+   * @param {function(object): Promise} [options.tell] told what the viewer sees, now and then
+   * @param {function(object): Promise} [options.want] told which layer of the picture is wanted, and how large it is shown
    * @param {function(Watcher)} [options.changed] called after each change of `state`
    * @param {function(Watcher)} [options.blocked] called when the browser refuses to play without a tap
    */
@@ -58,6 +63,15 @@ export class Watcher {
   /** Joins again: the server has started anew and knows nothing of this connection. */
   again() {
     this.#leg?.lost('started anew');
+  }
+
+  /** Which picture is wanted: `auto`, `high`, `middle`, `low`, or `audio` for the sound alone. */
+  get layer() {
+    return this.#layer;
+  }
+
+  set layer(layer) {
+    this.#layer = layer;
   }
 
   /** The data channel `room`; joins again with an application section when there is none yet. */
@@ -99,6 +113,7 @@ export class Watcher {
       pc.addTransceiver('video', { direction: 'recvonly' });
       pc.addTransceiver('audio', { direction: 'recvonly' });
       const leg = this.#legOf(pc);
+      leg.wishedAt = this.#options.expecting() ? performance.now() : null;
       const { endpoint, token } = this.#options;
       leg.session = await negotiate(pc, endpoint, token(), this.#stop.signal);
       // The page tells whether the picture runs; a debug handle wants the newest connection.
@@ -142,6 +157,9 @@ export class Watcher {
       this.#show(leg.stream);
       whenLost(leg.pc, leg.lost);
       this.#lookAfter(leg);
+      const { video, tell, want } = this.#options;
+      if (tell) new PictureQuality(leg, { video, wishedAt: leg.wishedAt, tell });
+      if (want) new PictureSize(leg, { video, layer: () => this.#layer, want });
     }
     if (!old) return;
     old.lost('replaced');

@@ -54,7 +54,10 @@ const RULES: &[Rule] = &[
     Rule { command: "publish", done: Some("bad_offer"), may: &[Anchor, Admin], refusal: Some("forbidden") },
     all("watch", Some("bad_offer")),
     some("candidate", &[Viewer, Admin], "not_found"),
+    some("view", &[Viewer, Admin], "not_found"),
     some("leave", &[Viewer, Admin], "not_found"),
+    // Without a session: the publisher's.
+    some("quality", &[Anchor, Assistant, Admin], "forbidden"),
     all("ping", None),
     // Once is enough.
     all("join", Some("conflict")),
@@ -150,7 +153,7 @@ async fn fields(world: &World, command: &str) -> Value {
         "candidate" => {
             json!({ "session": world.session("whep").await.0, "candidate": "candidate:1 1 udp 1 127.0.0.1 9 typ host" })
         }
-        "leave" => json!({ "session": world.session("whep").await.0 }),
+        "leave" | "view" => json!({ "session": world.session("whep").await.0 }),
         "join" => json!({ "token": world.server.tokens.admin() }),
         _ => json!({}),
     }

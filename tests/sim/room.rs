@@ -54,6 +54,7 @@ impl World {
         let room: RoomId = "sim".parse().unwrap();
         if rooms.get(&room).is_none() {
             let facts = RoomFacts {
+                rehearsal: None,
                 id: room.clone(),
                 title: "A random life".into(),
                 anchor: "anchor".parse().unwrap(),

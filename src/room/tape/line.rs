@@ -1,11 +1,13 @@
 //! The lines of a tape.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::UnixMs,
-    id::{RoomId, SkuId, Who},
-    protocol::Event,
+    id::{HoldId, RoomId, SkuId, Who},
+    protocol::{Event, StockCount},
     room::state::State,
 };
 
@@ -27,6 +29,9 @@ pub enum Line {
     /// The second: the state that the events of this segment are folded into.
     Snapshot {
         state: Box<State>,
+        /// The counts of the shelf. A start takes them from the ledger; a replay opens its stock by them.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        stock: BTreeMap<SkuId, StockCount>,
     },
     /// What was told to the room. `left_out`: sampling did not show it.
     Event {
@@ -50,9 +55,24 @@ pub enum Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Demand {
-    Join { sim: bool },
-    Like { count: u32 },
-    Hold { lines: Vec<(SkuId, u32)>, outcome: String },
+    Join {
+        sim: bool,
+    },
+    Like {
+        count: u32,
+    },
+    /// `hold`: what was made of it, when the outcome is `held`.
+    Hold {
+        lines: Vec<(SkuId, u32)>,
+        outcome: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<HoldId>,
+    },
+    /// What became of a hold: `extended`, `cancelled`, `expired`, `paid`, `refund_due`, `refunded`.
+    Order {
+        hold: HoldId,
+        step: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -80,7 +100,7 @@ impl Line {
         let show = state.show.started_at.filter(|_| state.show.running);
         let mut head = Vec::new();
         Self::Head { room: state.room.clone(), epoch: epoch.to_owned(), at, show }.write(&mut head);
-        Self::Snapshot { state: Box::new(state.clone()) }.write(&mut head);
+        Self::Snapshot { state: Box::new(state.clone()), stock: state.stock.clone() }.write(&mut head);
         head
     }
 }

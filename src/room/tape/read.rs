@@ -82,8 +82,8 @@ pub fn recording(path: &Path) -> Result<Option<Recording>, Error> {
     }
     let mut lines = lines.into_iter();
     Ok(match (lines.next(), lines.next()) {
-        (Some(head @ Line::Head { .. }), Some(Line::Snapshot { state })) => {
-            Some(Recording { head, state: *state, lines: lines.collect() })
+        (Some(head @ Line::Head { .. }), Some(Line::Snapshot { state, stock })) => {
+            Some(Recording { head, state: State { stock, ..*state }, lines: lines.collect() })
         }
         _ => None,
     })
