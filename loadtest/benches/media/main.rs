@@ -4,10 +4,16 @@
 //! decode nothing, are on core 1. What it is compared with runs in the same way in the same run. CPU is the
 //! scheduler's count of the server's threads. Delay is from the making of a packet to the kernel's time of its arrival.
 
+mod floor;
+mod janus;
 mod measure;
+mod offers;
+mod rivals;
+mod rtc_writes;
 mod scratch;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +25,7 @@ use maishou_loadtest::process;
 /// Benchmarks of the media server.
 #[derive(Clone, Parser)]
 struct Options {
-    /// Only these: packets, joins, delay, memory
+    /// Only these: packets, floor, rivals, delay, joins, memory, peers
     only: Vec<String>,
     /// Viewers in `packets`
     #[arg(long, value_delimiter = ',', default_values_t = [400, 1_500])]
@@ -39,6 +45,15 @@ struct Options {
     /// In place of the maishou beside this benchmark
     #[arg(long)]
     maishou: Option<PathBuf>,
+    /// Used by ourselves: be this rival
+    #[arg(long, hide = true)]
+    rival: Option<String>,
+    #[arg(long, hide = true)]
+    address: Option<SocketAddr>,
+    #[arg(long, hide = true)]
+    feed: Option<SocketAddr>,
+    #[arg(long, hide = true, default_value_t = 0)]
+    count: usize,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,13 +87,23 @@ fn setting(text: &str) -> Result<(String, String), String> {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     process::allow_sockets(options.viewers.iter().copied().max().unwrap_or(0).max(3_000))?;
+    match (options.rival.as_deref(), options.address, options.feed) {
+        (Some("floor"), Some(address), _) => return floor::serve(address, options.count),
+        (Some("webrtc"), Some(address), Some(feed)) => return rivals::serve(address, feed),
+        (Some("rtc"), Some(address), Some(feed)) => return rtc_writes::serve(address, feed),
+        _ => {}
+    }
     process::stay_on(1).context("a core for the viewers")?;
     type Measurement = fn(&Options) -> anyhow::Result<()>;
-    let all: [(&str, Measurement); 4] = [
+    let all: [(&str, Measurement); 7] = [
         ("packets", measure::packets),
+        ("floor", measure::floor),
+        ("rivals", measure::rivals),
         ("delay", measure::delay),
         ("joins", measure::joins),
         ("memory", measure::memory),
+        // The last: it leaves the machine's network.
+        ("peers", janus::compare),
     ];
     for (name, measurement) in all {
         if options.wants(name) {

@@ -16,7 +16,7 @@ use maishou_loadtest::{
     server::Child,
 };
 
-use crate::{Options, scratch::Scratch};
+use crate::{Options, floor, rivals, scratch::Scratch};
 
 /// The server's core; the viewers have the other.
 pub const CORE: usize = 0;
@@ -165,6 +165,22 @@ pub fn packets(options: &Options) -> anyhow::Result<()> {
         audience.stop()?;
     }
     Ok(())
+}
+
+/// What forwarding cannot be cheaper than.
+pub fn floor(options: &Options) -> anyhow::Result<()> {
+    println!("\nThe floor: copy, seal, segmented send to plain sockets");
+    options.viewers.iter().try_for_each(|viewers| floor::measure(options, *viewers).map(drop))
+}
+
+/// The same forwarding by libraries.
+pub fn rivals(options: &Options) -> anyhow::Result<()> {
+    if options.ours_only {
+        return Ok(());
+    }
+    println!("\nThe same viewers, served by a library");
+    let viewers = options.viewers.iter().copied().min().unwrap_or(400);
+    rivals::compare(options, viewers)
 }
 
 pub fn delay(options: &Options) -> anyhow::Result<()> {

@@ -69,16 +69,20 @@ struct Shared {
 impl Anchor {
     /// Posts her offer, and publishes as soon as she is connected.
     pub fn start(plan: AnchorPlan) -> anyhow::Result<Self> {
-        let identity = Arc::new(Identity::make()?);
-        let introduction = Introduction::new(0, &identity.fingerprint, Wishes::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let http = Http::new(Server::at(plan.server), Config::default());
-        let offer = introduction.publish();
-        let answer = runtime.block_on(http.offer(&format!("/whip/{}", plan.room), &plan.token, offer))?;
-        let remote = Remote::parse(&answer.sdp)?;
+        let path = format!("/whip/{}", plan.room);
+        Self::meet(plan.shape, |offer| Ok(runtime.block_on(http.offer(&path, &plan.token, offer))?.sdp))
+    }
+
+    /// Publishes to whoever answers her offer.
+    pub fn meet(shape: Shape, answer: impl FnOnce(String) -> anyhow::Result<String>) -> anyhow::Result<Self> {
+        let identity = Arc::new(Identity::make()?);
+        let introduction = Introduction::new(0, &identity.fingerprint, Wishes::default());
+        let remote = Remote::parse(&answer(introduction.publish())?)?;
 
         let shared = Arc::new(Shared::default());
-        let stage = Stage::new(plan.shape, shared.clone(), identity, &introduction, remote)?;
+        let stage = Stage::new(shape, shared.clone(), identity, &introduction, remote)?;
         let thread = thread::Builder::new().name("anchor".to_owned()).spawn(move || stage.run())?;
         Ok(Self { thread: Some(thread), shared })
     }

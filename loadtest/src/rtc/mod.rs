@@ -2,7 +2,7 @@
 //! what comes and decode nothing.
 //!
 //! - [`Audience`] is the crowd: `viewer`s moved by one thread, let in by `arrivals`, told in a [`Tally`]
-//! - [`Anchor`] publishes a synthetic [`Show`] over WHIP, from a thread of her own
+//! - [`Anchor`] publishes a synthetic [`Show`] over WHIP, from a thread of her own; [`Feed`] sends one as plain RTP
 //! - both connect through a `link`: `terms` (SDP), `check` (STUN), `handshake` (DTLS), then keys
 //! - what a viewer makes of a stream: `reception` (numbers, gaps, jitter), `frames` (pictures, freezes), `feedback`
 //!   (what she reports)
@@ -15,6 +15,7 @@ mod arrivals;
 mod audience;
 mod channel;
 mod check;
+mod feed;
 mod feedback;
 mod frames;
 mod handshake;
@@ -25,10 +26,14 @@ mod tally;
 mod terms;
 mod viewer;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     anchor::{Anchor, AnchorPlan, AnchorTally},
     arrivals::{Door, Entering, Whep},
     audience::{Audience, Plan},
+    feed::Feed,
     handshake::Identity,
     show::{Shape, Show},
     tally::Tally,
