@@ -10,6 +10,8 @@
 //! - `hist`, `tally`, `timeline`, `progress`, `gauges`: what was measured, while it runs and after
 //! - `replay`: a recorded show played again, to the same end
 //! - `run`: a scenario from curtain to curtain; `finish`, `proof`: what must be true of it; `report`: all of it told
+//! - `rtc`: light WebRTC viewers and an anchor, who do everything but decode
+//! - `process`: what the server's process and ours use
 
 pub mod crowd;
 pub mod cursor;
@@ -20,6 +22,7 @@ pub mod process;
 pub mod proof;
 pub mod replay;
 pub mod report;
+pub mod rtc;
 pub mod run;
 pub mod scenario;
 pub mod server;
