@@ -164,7 +164,7 @@ mod tests {
             sequence: (60_000 + number) as u16,
             timestamp: (picture as u32).wrapping_mul(3_600).wrapping_sub(90_000),
             ends: number % 3 == 2,
-            starts_key: number % 150 == 0,
+            starts_key: number.is_multiple_of(150),
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(pictures.stats(), PictureStats::default());
         assert!(!pictures.is_stuck(start) && pictures.is_stuck(at(start, 30)), "and one is asked for");
         pictures.arrived(packet(150), start);
-        for number in (152..20_000).filter(|number| number % 150 != 0) {
+        for number in (152..20_000).filter(|number| !number.is_multiple_of(150)) {
             pictures.arrived(packet(number), start);
         }
         assert!(pictures.waiting.len() <= WAITING_MAX);
