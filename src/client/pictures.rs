@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(pictures.stats(), PictureStats::default());
         assert!(!pictures.is_stuck(start) && pictures.is_stuck(at(start, 30)), "and one is asked for");
         pictures.arrived(packet(150), start);
-        for number in (152..20_000).filter(|number| !number.is_multiple_of(150)) {
+        for number in (152..20_000_u64).filter(|number| !number.is_multiple_of(150)) {
             pictures.arrived(packet(number), start);
         }
         assert!(pictures.waiting.len() <= WAITING_MAX);
