@@ -65,6 +65,7 @@ static ASSETS: &[Asset] = assets![
     "viewer-catch-up.js",
     "viewer-goods.js",
     "viewer-orders.js",
+    "viewer-picture.js",
     "viewer-sheet.js",
     "viewer-talk.js",
     "viewer.css",

@@ -7,6 +7,7 @@ import { Session, roomOfPage } from './session.js';
 import { CatchUp } from './viewer-catch-up.js';
 import { Goods } from './viewer-goods.js';
 import { Orders } from './viewer-orders.js';
+import { PictureChoice } from './viewer-picture.js';
 import { Sheet } from './viewer-sheet.js';
 import { Talk } from './viewer-talk.js';
 import { showNotice } from './notice.js';
@@ -31,8 +32,12 @@ function enter() {
   const goods = new Goods(room, (product) => sheet.open(product));
   new Talk(room);
   new CatchUp(room, (product) => sheet.open(product));
+  const choice = new PictureChoice(room, () => paintPoster(room));
 
-  room.addEventListener('change', ({ detail }) => paint(room, detail.changed));
+  room.addEventListener('change', ({ detail }) => {
+    paint(room, detail.changed);
+    choice.show(room.state.media.live);
+  });
   room.addEventListener('status', ({ detail }) => paintStatus(room, detail, goods));
   room.addEventListener('private', ({ detail }) => tellPrivate(detail));
   room.addEventListener('video', () => paintPoster(room));
@@ -139,6 +144,7 @@ function posterWords(room) {
     if (show.running) return 'away';
     return show.started_at ? 'ended' : 'waiting';
   }
+  if (room.watcher?.layer === 'audio') return 'audio_only';
   return video.videoWidth > 0 ? null : 'connecting';
 }
 
