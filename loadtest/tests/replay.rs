@@ -30,7 +30,7 @@ async fn record() -> Result<Recorded> {
     let mut house = House::of_our_own(&program())?;
     let room: RoomId = "evening".parse()?;
     let http = Http::new(house.server.clone(), Config::default());
-    let keeper = Merchant(Rest::new(http.clone(), house.merchant_token(&room, &"main".parse()?)));
+    let keeper = Merchant(Rest::new(http.clone(), house.merchant_token(&room, &"main".parse()?, false)));
     let token =
         |role, user: &str| -> Result<String> { Ok(house.token(Some(&room), role, &user.parse()?, Some(user), false)) };
     let admin = Rest::new(http.clone(), token(Role::Admin, "admin")?);
