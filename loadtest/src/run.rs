@@ -224,6 +224,8 @@ async fn team(
     server_ahead_us: i64,
     run: String,
 ) -> anyhow::Result<Team> {
+    let goods = stage.skus();
+    ensure!(!goods.is_empty(), "there is nothing to buy in room {}: put something on its shelf", stage.room);
     let tokens = venue.tokens.crowd(&stage.room, scenario.readers()).await?;
     let plan = Plan {
         server: venue.address,
@@ -232,7 +234,7 @@ async fn team(
         tokens,
         websocket: scenario.audience.websocket,
         share: 1.0,
-        goods: stage.skus(),
+        goods,
         run,
         base,
         server_ahead_us,

@@ -113,9 +113,10 @@ impl Stage {
         &self.open
     }
 
-    /// The SKUs of each product.
+    /// The SKUs of each product that has any.
     pub fn skus(&self) -> Vec<Vec<SkuId>> {
-        self.goods.iter().map(|product| product.skus.iter().map(|(sku, ..)| sku.clone()).collect()).collect()
+        let skus = self.goods.iter().map(|product| product.skus.iter().map(|(sku, ..)| sku.clone()).collect());
+        skus.filter(|skus: &Vec<SkuId>| !skus.is_empty()).collect()
     }
 
     /// Ends the show of a room of ours.
