@@ -8,7 +8,10 @@
 //!   what one of them understands, `witness` reads each distinct frame once for all
 //! - `team`, `workers`: the crowds of several machines as one
 //! - `hist`, `tally`, `timeline`, `progress`, `gauges`: what was measured, while it runs and after
+//! - `replay`: a recorded show played again, to the same end
 //! - `run`: a scenario from curtain to curtain; `finish`, `proof`: what must be true of it; `report`: all of it told
+//! - `rtc`: light WebRTC viewers and an anchor, who do everything but decode
+//! - `process`: what the server's process and ours use
 
 pub mod crowd;
 pub mod cursor;
@@ -17,7 +20,9 @@ pub mod hall;
 pub mod hist;
 pub mod process;
 pub mod proof;
+pub mod replay;
 pub mod report;
+pub mod rtc;
 pub mod run;
 pub mod scenario;
 pub mod server;

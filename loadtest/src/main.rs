@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use maishou_loadtest::{
+    replay,
     report::{Report, compare},
     run::{self, Options},
     scenario::Scenario,
@@ -36,6 +37,8 @@ enum Command {
         before: PathBuf,
         after: PathBuf,
     },
+    /// Plays a recorded show again, in a rehearsal; exit 1 when it does not arrive at the state that the tape leads to
+    Replay(replay::Options),
     /// The page of a report
     Page {
         /// A report as JSON
@@ -68,6 +71,7 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
                 Scenario::shipped_file(&name).with_context(|| format!("no shipped scenario is called {name}"))?;
             print!("{text}");
         }
+        Command::Replay(options) => return replay::run(&options).map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Worker(options) => workers::serve(&options)?,
         Command::Compare { before, after } => print!("{}", compare::compare(&read(&before)?, &read(&after)?)),
         Command::Page { report, html } => {
