@@ -15,7 +15,8 @@ use tokio::time::interval;
 use crate::{scenario::Scenario, token::Tokens};
 
 const DEMO_ROOM: &str = "demo";
-const ANCHOR: &str = "loadtest-anchor";
+/// The anchor of rooms that we make.
+pub const ANCHOR: &str = "loadtest-anchor";
 const MERCHANT: &str = "loadtest-merchant";
 const ADMIN: &str = "loadtest-admin";
 const OPEN: &str = "loadtest-reader";
