@@ -159,7 +159,7 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     }
     let venue = Venue::open(&scenario, options)?;
     process::check_ports(readers, venue.address.ip().is_loopback())?;
-    let (scenario, base) = (Rc::new(scenario), Timebase::new());
+    let (scenario, base) = (Rc::new(scenario), Timebase::start());
     let run = format!("loadtest-{:x}", base.now_us());
     let stage = Rc::new(Stage::set(&scenario, &venue.server, &venue.tokens, &run, &venue.world).await?);
     let http = Http::new(venue.server.clone(), Config::default());

@@ -284,7 +284,7 @@ fn small_print(page: &mut String, report: &Report) {
     let server = report
         .server
         .as_deref()
-        .map_or_else(|| both("a server started for this run", "本次运行自启动的服务器"), |server| escape(server));
+        .map_or_else(|| both("a server started for this run", "本次运行自启动的服务器"), escape);
     let said = both(
         &format!(
             "{at}, {length} long. Latencies are counted from the time at which a thing was to be done, not from when \
