@@ -28,6 +28,7 @@ mod peer;
 mod pictures;
 mod playback;
 mod publisher;
+mod repairs;
 mod watcher;
 
 pub use anchor::{Anchor, AnchorState, AnchorStats};

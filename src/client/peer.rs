@@ -7,10 +7,12 @@ use std::{
 };
 
 use rtc::{
-    peer_connection::transport::RTCDtlsTransportState,
-    rtp_transceiver::rtp_sender::{
-        RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+    interceptor::{NackGeneratorBuilder, NackResponderBuilder, ReceiverReportBuilder, SenderReportBuilder, Slot},
+    peer_connection::configuration::interceptor_registry::{
+        configure_simulcast_extension_headers, configure_twcc_receiver_only,
     },
+    peer_connection::transport::RTCDtlsTransportState,
+    rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -22,15 +24,15 @@ use webrtc::{
     media_stream::track_remote::TrackRemote,
     peer_connection::{
         MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
-        RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, register_default_interceptors,
-        transport::DtlsTransport,
+        RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, transport::DtlsTransport,
     },
 };
 
 use crate::client::{
     Error,
     keyframes::KeyframeRequests,
-    layers::{Layer, LayerNames, MID_URI, REPAIRED_RID_URI, RID_URI},
+    layers::{Layer, LayerNames},
+    repairs::Repairs,
 };
 
 pub const VP8_PAYLOAD_TYPE: u8 = 96;
@@ -49,6 +51,12 @@ const GOODBYE_INTERVAL: Duration = Duration::from_millis(250);
 const ICE_DISCONNECTED: Duration = Duration::from_secs(3);
 const ICE_FAILED: Duration = Duration::from_secs(3);
 const ICE_KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// How often a lost packet is asked for, and how often in all.
+const NACK_INTERVAL: Duration = Duration::from_millis(50);
+const NACKS_MAX: u16 = 10;
+/// Just nearer to the wire than [`Repairs`].
+const RAW_REPORTS_SLOT: usize = 6_400;
 
 /// What the peer connection is for.
 #[derive(Clone, PartialEq)]
@@ -97,7 +105,7 @@ impl Peer {
             Purpose::Send(layers) => register_sent_codecs(&mut engine, !layers.is_empty())?,
             Purpose::Receive => engine.register_default_codecs()?,
         }
-        let mut interceptors = register_default_interceptors(Registry::new(), &mut engine)?;
+        let mut interceptors = interceptors(&mut engine)?;
         let mid = Arc::new(OnceLock::new());
         if let Purpose::Send(layers) = purpose {
             interceptors = interceptors.with(KeyframeRequests::slot(), KeyframeRequests::default());
@@ -207,6 +215,24 @@ fn is_over(state: RTCPeerConnectionState) -> bool {
     matches!(state, RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed)
 }
 
+/// Reports, repair of losses both ways and transport-wide feedback: what the crate registers by itself, with receiver
+/// reports nearer to the wire than what puts repaired packets back.
+fn interceptors(engine: &mut MediaEngine) -> Result<Registry, Error> {
+    for parameter in ["", "pli"] {
+        let feedback = RTCPFeedback { typ: "nack".into(), parameter: parameter.into() };
+        engine.register_feedback(feedback, RtpCodecKind::Video);
+    }
+    configure_simulcast_extension_headers(engine)?;
+    let registry = configure_twcc_receiver_only(Registry::new(), engine)?;
+    let requests = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_max_nacks_per_packet(NACKS_MAX);
+    Ok(registry
+        .with(Slot::NackResponder, NackResponderBuilder::new().build())
+        .with(Slot::from(RAW_REPORTS_SLOT), ReceiverReportBuilder::new().build())
+        .with(Repairs::slot(), Repairs::default())
+        .with(Slot::NackGenerator, requests.build())
+        .with(Slot::SenderReport, SenderReportBuilder::new().build()))
+}
+
 /// The name of the first section with a picture.
 fn mid_of_video(sdp: &str) -> Option<&str> {
     let section = &sdp[sdp.find("m=video")?..];
@@ -218,10 +244,6 @@ fn register_sent_codecs(engine: &mut MediaEngine, with_layers: bool) -> Result<(
     engine.register_codec(opus(), RtpCodecKind::Audio)?;
     if with_layers {
         engine.register_codec(vp8_repair(), RtpCodecKind::Video)?;
-        for uri in [MID_URI, RID_URI, REPAIRED_RID_URI] {
-            let extension = RTCRtpHeaderExtensionCapability { uri: uri.into() };
-            engine.register_header_extension(extension, RtpCodecKind::Video, None)?;
-        }
     }
     Ok(())
 }

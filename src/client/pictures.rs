@@ -45,7 +45,7 @@ pub struct Pictures {
     /// The number that the next picture begins with; none before the first keyframe.
     next: Option<u64>,
     last: Option<(u32, Instant)>,
-    /// The least ticks between two pictures.
+    /// The ticks between the last two pictures that followed each other.
     ticks: Option<u32>,
     usual: Option<Duration>,
     stats: PictureStats,
@@ -72,9 +72,11 @@ impl Pictures {
             self.show_up_to(end, now);
         }
         if let Some((key, end)) = self.whole_key() {
+            let ticks = self.ticks;
             self.count_lost(self.waiting[&key].timestamp);
             self.waiting = self.waiting.split_off(&key);
             self.show_up_to(end, now);
+            self.ticks = ticks;
         }
     }
 
@@ -117,7 +119,7 @@ impl Pictures {
         let Some((before, at)) = self.last.replace((timestamp, now)) else { return };
         let ticks = timestamp.wrapping_sub(before);
         if ticks > 0 {
-            self.ticks = Some(self.ticks.map_or(ticks, |least| least.min(ticks)));
+            self.ticks = Some(ticks);
         }
         self.note_gap(now.saturating_duration_since(at));
     }

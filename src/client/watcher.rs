@@ -54,6 +54,8 @@ pub struct TrackStats {
     /// From the start of [`Watcher::watch`].
     pub first_packet: Option<Duration>,
     pub first_keyframe: Option<Duration>,
+    /// Of the last keyframe; 0 where it is not known (it is of VP8).
+    pub height: u16,
     pub last_seq: u16,
     pub last_timestamp: u32,
     pub ssrc: u32,
@@ -322,6 +324,7 @@ impl TrackStats {
             self.frames += u64::from(header.marker);
             if starts_keyframe(&packet.payload) {
                 self.keyframes += 1;
+                self.height = vp8_height(&packet.payload).unwrap_or(0);
                 self.first_keyframe.get_or_insert(since_start);
             }
         }
@@ -361,20 +364,60 @@ fn starts_h264_keyframe(payload: &[u8]) -> bool {
 /// Whether a VP8 payload begins a keyframe: a start of partition 0 whose frame header has the key bit clear
 /// (RFC 7741 section 4.2).
 fn starts_vp8_keyframe(payload: &[u8]) -> bool {
-    let mut bytes = payload.iter().copied();
-    let Some(first) = bytes.next() else { return false };
-    let (extended, starts) = (first & 0x80 != 0, first & 0x17 == 0x10);
-    if extended {
-        let Some(flags) = bytes.next() else { return false };
-        if flags & 0x80 != 0 && bytes.next().is_some_and(|id| id & 0x80 != 0) {
-            bytes.next();
+    vp8_frame(payload).and_then(<[u8]>::first).is_some_and(|frame| frame & 1 == 0)
+}
+
+/// The height that a VP8 keyframe's beginning tells (RFC 6386 section 9.1).
+fn vp8_height(payload: &[u8]) -> Option<u16> {
+    let frame = vp8_frame(payload).filter(|frame| frame.first().is_some_and(|tag| tag & 1 == 0))?;
+    let size = frame.get(3..10).filter(|header| header.starts_with(&[0x9d, 0x01, 0x2a]))?;
+    // The two bits above it ask for scaling.
+    Some(u16::from_le_bytes([size[5], size[6]]) & 0x3fff)
+}
+
+/// What follows the descriptor, if the payload begins a frame.
+fn vp8_frame(payload: &[u8]) -> Option<&[u8]> {
+    let (&first, mut rest) = payload.split_first()?;
+    let mut skip = |count: usize| -> Option<u8> {
+        let last = rest.get(count.checked_sub(1)?).copied();
+        rest = rest.get(count..)?;
+        last
+    };
+    if first & 0x80 != 0 {
+        let flags = skip(1)?;
+        if flags & 0x80 != 0 && skip(1)? & 0x80 != 0 {
+            skip(1)?;
         }
         if flags & 0x40 != 0 {
-            bytes.next();
+            skip(1)?;
         }
         if flags & 0x30 != 0 {
-            bytes.next();
+            skip(1)?;
         }
     }
-    starts && bytes.next().is_some_and(|frame| frame & 1 == 0)
+    (first & 0x17 == 0x10).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyframe_of_vp8_tells_its_height_and_whatever_else_comes_tells_nothing() {
+        let keyframe = [0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0xd0, 0x02, 0x00, 0x45];
+        let with = |descriptor: &[u8]| [descriptor, &keyframe[..]].concat();
+        for descriptor in [&[0x10][..], &[0x90, 0x80, 0x05], &[0x90, 0x80, 0x80, 0x05], &[0x90, 0xf0, 0x80, 1, 2, 3]] {
+            let payload = with(descriptor);
+            assert!(starts_keyframe(&payload), "{descriptor:?}");
+            assert_eq!(vp8_height(&payload), Some(1_280), "{descriptor:?}");
+            for len in 0..payload.len() {
+                assert_eq!(vp8_height(&payload[..len]), None);
+                let _ = starts_keyframe(&payload[..len]);
+            }
+        }
+        assert!(!starts_keyframe(&with(&[0x80, 0x80, 0x05])), "not the first packet of its frame");
+        assert!(!starts_keyframe(&[0x90, 0x80, 0x05, 0x11, 0, 0]), "not a keyframe");
+        assert!(starts_keyframe(&[0x78, 0, 9, 0x67]) && starts_keyframe(&[0x7c, 0x85]) && starts_keyframe(&[0x65]));
+        assert!(!starts_keyframe(&[0x7c, 0x05]) && !starts_keyframe(&[0x41, 0x9a]));
+    }
 }

@@ -32,10 +32,13 @@ impl Host {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let token = seed::token(keyring, &show.room.id, Role::Anchor, &seed::anchor(), &show.room.anchor_name);
-        let clip = Clip::parse(
-            Bytes::from_static(include_bytes!("../../config/demo/clip.ivf")),
-            Some(Bytes::from_static(include_bytes!("../../config/demo/clip.ogg"))),
-        )?;
+        let layers: [&'static [u8]; 3] = [
+            include_bytes!("../../config/demo/clip-q.ivf"),
+            include_bytes!("../../config/demo/clip-h.ivf"),
+            include_bytes!("../../config/demo/clip-f.ivf"),
+        ];
+        let sound = Bytes::from_static(include_bytes!("../../config/demo/clip.ogg"));
+        let clip = Clip::layered(layers.map(Bytes::from_static).into(), Some(sound))?;
         let broadcast = Anchor::publish(server, &show.room.id, &token, Arc::new(clip), &Config::default()).await?;
         let viewer = Viewer::join(server, &show.room.id, &token, &Config::default()).await?;
         let talk = tokio::spawn(explain(viewer, show.clone(), stop));

@@ -7,7 +7,7 @@ use axum::{
 };
 
 use super::{
-    Answer, App,
+    Answer, App, Peer,
     extract::{self, Bearer, Ids, Sdp},
 };
 use crate::{
@@ -18,13 +18,23 @@ use crate::{
 
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
-pub(super) async fn whip(Bearer { person, shop }: Bearer, Ids(room): Ids<RoomId>, Sdp(offer): Sdp) -> Answer {
-    let answer = shop.publish(&person, &room, &offer).await?;
+pub(super) async fn whip(
+    Bearer { person, shop }: Bearer,
+    Ids(room): Ids<RoomId>,
+    peer: Peer,
+    Sdp(offer): Sdp,
+) -> Answer {
+    let answer = shop.publish(&person, &room, &offer, Some(peer.0.ip())).await?;
     Ok(created("whip", &room, answer))
 }
 
-pub(super) async fn whep(Bearer { person, shop }: Bearer, Ids(room): Ids<RoomId>, Sdp(offer): Sdp) -> Answer {
-    let answer = shop.watch(&person, &room, &offer).await?;
+pub(super) async fn whep(
+    Bearer { person, shop }: Bearer,
+    Ids(room): Ids<RoomId>,
+    peer: Peer,
+    Sdp(offer): Sdp,
+) -> Answer {
+    let answer = shop.watch(&person, &room, &offer, Some(peer.0.ip())).await?;
     Ok(created("whep", &room, answer))
 }
 

@@ -82,9 +82,34 @@ pub struct Source {
     media_offset_ms: AtomicI64,
 }
 
+#[cfg(test)]
+impl Source {
+    /// One that no room has.
+    pub fn example(codecs: Vec<Codec>, generation: u64) -> Self {
+        Self {
+            session: SessionId::make(),
+            generation,
+            worker: 0,
+            codecs,
+            is_live: AtomicBool::new(true),
+            wants_keyframe: AtomicU32::new(0),
+            media_offset_ms: AtomicI64::new(0),
+        }
+    }
+}
+
 impl Source {
     pub fn is_video(&self, track: u8) -> bool {
         self.codecs.get(usize::from(track)).is_some_and(|codec| codec.kind() == Kind::Video)
+    }
+
+    pub fn has_video(&self) -> bool {
+        self.codecs.iter().any(|codec| codec.kind() == Kind::Video)
+    }
+
+    /// The track whose pictures are counted: of layers, which all have the same ones, the first.
+    pub fn counts_frames(&self, track: u8) -> bool {
+        self.codecs.iter().position(|codec| codec.kind() == Kind::Video) == Some(usize::from(track))
     }
 
     pub fn tracks(&self) -> Vec<Track> {

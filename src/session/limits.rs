@@ -44,6 +44,8 @@ pub struct Config {
     pub arrivals_per_second: u32,
     /// Open sockets and streams of one address.
     pub connections_per_address: u32,
+    /// Video sessions of one address.
+    pub videos_per_address: u32,
     /// Open sockets and streams of one person in one room, and as many video sessions.
     pub connections_per_person: u32,
     /// Objects and arrays inside each other, in one message or body.
@@ -62,6 +64,7 @@ impl Default for Config {
             requests_per_second: 200,
             arrivals_per_second: 5_000,
             connections_per_address: 2_000,
+            videos_per_address: 2_000,
             connections_per_person: 20,
             json_depth_max: 16,
             exempt: Vec::new(),
@@ -129,14 +132,26 @@ pub struct Limits {
     holds: Keyed<Sub>,
     requests: Keyed<IpAddr>,
     door: Door,
-    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    connections: Places,
+    videos: Places,
     refused: AtomicU64,
 }
 
-/// A place among the open connections of an address; dropping it gives it back.
+/// The places that are taken, by address.
+type Places = Arc<Mutex<HashMap<IpAddr, u32>>>;
+
+/// A place among those of an address; dropping it gives it back.
+#[derive(Debug)]
 pub struct Place {
-    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
-    address: Option<IpAddr>,
+    address: IpAddr,
+    /// None for an address without limits.
+    among: Option<Places>,
+}
+
+impl Place {
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
 }
 
 impl Limits {
@@ -146,7 +161,8 @@ impl Limits {
             holds: Keyed::new(config.holds_per_second),
             requests: Keyed::new(config.requests_per_second),
             door: Door::new(config.arrivals_per_second),
-            open: Arc::default(),
+            connections: Arc::default(),
+            videos: Arc::default(),
             refused: AtomicU64::new(0),
             config,
         }
@@ -210,18 +226,27 @@ impl Limits {
 
     /// A place for one more connection of this address, or `None` when it has its share.
     pub fn connect(&self, address: IpAddr) -> Option<Place> {
-        if self.is_exempt(address) {
-            return Some(Place { open: self.open.clone(), address: None });
-        }
+        self.place(address, &self.connections, self.config.connections_per_address)
+    }
+
+    /// A place for one more video session of this address, or `None` when it has its share.
+    pub fn video(&self, address: IpAddr) -> Option<Place> {
+        self.place(address, &self.videos, self.config.videos_per_address)
+    }
+
+    fn place(&self, address: IpAddr, among: &Places, most: u32) -> Option<Place> {
         let address = address.to_canonical();
-        let mut open = self.open.lock().expect("no holder panics");
-        let count = open.entry(address).or_insert(0);
-        if *count >= self.config.connections_per_address {
+        if self.is_exempt(address) {
+            return Some(Place { address, among: None });
+        }
+        let mut taken = among.lock().expect("no holder panics");
+        let count = taken.entry(address).or_insert(0);
+        if *count >= most {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         *count += 1;
-        Some(Place { open: self.open.clone(), address: Some(address) })
+        Some(Place { address, among: Some(among.clone()) })
     }
 
     /// Who told something a moment ago tells it again after `wait`.
@@ -240,12 +265,12 @@ impl Limits {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        let mut open = self.open.lock().expect("no holder panics");
-        if let Some(count) = open.get_mut(&address) {
+        let Some(among) = &self.among else { return };
+        let mut taken = among.lock().expect("no holder panics");
+        if let Some(count) = taken.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&address);
+                taken.remove(&self.address);
             }
         }
     }
@@ -302,6 +327,7 @@ mod tests {
         assert!(limits.connect(address).is_none());
         drop(one);
         assert!(limits.connect(address).is_some());
+        assert!(limits.video(address).is_some(), "video sessions are counted by themselves");
     }
 
     #[test]

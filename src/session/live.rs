@@ -31,7 +31,7 @@ pub struct Live {
     joined: Option<Joined>,
     /// Too many come at once: this one is sent away again.
     come_again: Option<Duration>,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 struct Joined {
@@ -43,7 +43,7 @@ struct Joined {
 impl Live {
     pub fn new(shop: Arc<Shop>, room: Handle, place: Option<Place>) -> Self {
         let limiter = shop.limits.of_connection();
-        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, _place: place }
+        Self { shop, room, limiter, outlet: None, joined: None, come_again: None, place }
     }
 
     /// As [`Live::new`], of somebody who has to come again after `wait`.
@@ -136,7 +136,8 @@ impl Live {
         let Some(outlet) = self.outlet.clone() else {
             return Err((Fault::new(ErrorCode::Internal, "the connection is not open"), CloseCode::Protocol));
         };
-        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at() };
+        let hears = self.shop.may_act(&person).is_ok();
+        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at(), hears };
         let limit = self.shop.limits.config().connections_per_person;
         let connection = self.shop.presence.add(newcomer, limit, join.you.is_some());
         let Some(connection) = connection else {
@@ -169,7 +170,8 @@ impl Live {
         self.answer(id, Ok(ok));
         let Some(outlet) = &self.outlet else { return };
         outlet.follow(ring.clone(), arrival.position, arrival.snapshot);
-        self.catch_up(join.you, joined, outlet).await;
+        let missed = join.you.filter(|_| self.shop.may_act(&joined.person).is_ok());
+        self.catch_up(missed, joined, outlet).await;
     }
 
     /// Sends the messages that were missed. Those that come meanwhile wait in the ledger and are read with them, so that
@@ -212,6 +214,7 @@ impl Live {
             return Err(Fault::new(ErrorCode::NotJoined, "join first"));
         };
         let (shop, room, id) = (&self.shop, &self.room, &self.room.facts().id);
+        let from = self.place.as_ref().map(Place::address);
         match command {
             Command::Comment { text } => event(shop.comment(person, room, text).await?),
             Command::Like { count } => Ok(json!({ "counted": shop.like(person, room, seat, count)? })),
@@ -229,8 +232,8 @@ impl Live {
             Command::Pin { product, explain_seconds } => event(shop.pin(person, id, product, explain_seconds).await?),
             Command::Unpin => event(shop.unpin(person, id).await?),
             Command::Moderate(moderation) => event(shop.moderate(person, id, moderation).await?),
-            Command::Publish { sdp } => shop.publish(person, id, &sdp).await.map(|a| media_answer(&a)),
-            Command::Watch { sdp } => shop.watch(person, id, &sdp).await.map(|a| media_answer(&a)),
+            Command::Publish { sdp } => shop.publish(person, id, &sdp, from).await.map(|a| media_answer(&a)),
+            Command::Watch { sdp } => shop.watch(person, id, &sdp, from).await.map(|a| media_answer(&a)),
             Command::Candidate { session, candidate } => {
                 shop.candidate(person, id, session, &candidate).await.map(|()| json!({}))
             }

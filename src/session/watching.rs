@@ -1,6 +1,6 @@
 //! Acts on media: publishing, watching, leaving.
 
-use std::time::Duration;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tracing::info;
 
@@ -8,13 +8,20 @@ use crate::{
     id::{RoomId, SessionId},
     media::{self, Answer, SessionQuality, View, Watched, Wish},
     protocol::{ErrorCode, Fault, LayerWish, Quality, QualityReport, Role, ViewRequest},
-    session::{Person, Shop, presence::MediaOwner},
+    session::{Person, Shop, limits::Place, presence::MediaOwner},
 };
 
 impl Shop {
     /// Makes the person the room's publisher. The room's anchor replaces her own running session; anybody else is told
     /// that the room is already live.
-    pub async fn publish(&self, person: &Person, room: &RoomId, offer: &str) -> Result<Answer, Fault> {
+    /// `from`: the address that asks, where one is known.
+    pub async fn publish(
+        &self,
+        person: &Person,
+        room: &RoomId,
+        offer: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Answer, Fault> {
         self.may_act(person)?;
         let handle = self.room(room)?;
         person.may_enter(room)?;
@@ -26,13 +33,21 @@ impl Shop {
         if !anchor && person.role() != Role::Admin {
             return Err(Fault::forbidden("only the room's anchor publishes"));
         }
+        let place = self.video_place(from)?;
         let answer = self.media.publish(room, offer).await.map_err(media_fault)?;
         info!(room = %room, session = %answer.session, "publishing");
-        self.own(person, room, true, &answer);
+        self.own(person, room, true, &answer, place);
         Ok(answer)
     }
 
-    pub async fn watch(&self, person: &Person, room: &RoomId, offer: &str) -> Result<Answer, Fault> {
+    /// `from`: as in [`Shop::publish`].
+    pub async fn watch(
+        &self,
+        person: &Person,
+        room: &RoomId,
+        offer: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Answer, Fault> {
         self.room(room)?;
         person.may_enter(room)?;
         self.refuse_kicked(person, room).await?;
@@ -40,8 +55,9 @@ impl Shop {
             let fault = Fault::new(ErrorCode::RateLimited, "too many video sessions of one person");
             return Err(fault.retry_after(5_000));
         }
+        let place = self.video_place(from)?;
         let answer = self.media.watch(room, offer).await.map_err(media_fault)?;
-        self.own(person, room, false, &answer);
+        self.own(person, room, false, &answer, place);
         // A kick that was shown meanwhile did not find this session yet.
         if let Err(kicked) = self.refuse_kicked(person, room).await {
             self.presence.remove_media(answer.session);
@@ -51,10 +67,17 @@ impl Shop {
         Ok(answer)
     }
 
-    fn own(&self, person: &Person, room: &RoomId, publishes: bool, answer: &Answer) {
+    fn video_place(&self, from: Option<IpAddr>) -> Result<Option<Arc<Place>>, Fault> {
+        let Some(address) = from else { return Ok(None) };
+        let too_many = || Fault::new(ErrorCode::RateLimited, "too many video sessions of one address");
+        let place = self.limits.video(address).ok_or_else(|| too_many().retry_after(5_000))?;
+        Ok(Some(Arc::new(place)))
+    }
+
+    fn own(&self, person: &Person, room: &RoomId, publishes: bool, answer: &Answer, place: Option<Arc<Place>>) {
         let etag = answer.etag.clone();
-        let owner =
-            MediaOwner { publishes, etag, room: room.clone(), sub: person.sub().clone(), who: person.who(room) };
+        let (sub, who) = (person.sub().clone(), person.who(room));
+        let owner = MediaOwner { publishes, etag, room: room.clone(), sub, who, place };
         self.presence.add_media(answer.session, owner);
     }
 
@@ -101,7 +124,7 @@ impl Shop {
             return Ok(publisher.and_then(|session| self.media.quality_of(session)).map(quality));
         };
         self.owned(person, room, session)?;
-        if report.tells() {
+        if report.tells() && !self.is_uncounted(person) {
             let told = self.media.watched(session, watched(report));
             told.map_err(|soon| self.limits.too_soon(soon.wait))?;
         }

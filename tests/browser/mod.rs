@@ -5,6 +5,7 @@ mod hardship;
 mod late;
 mod newcomer;
 mod pictures;
+mod quality;
 mod secrets;
 mod show;
 mod stage;

@@ -15,7 +15,7 @@ use crate::support::{
 const PHONE: (u32, u32) = (390, 844);
 const DESK: (u32, u32) = (1440, 900);
 
-fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let folder = PathBuf::from(env::var_os("MAISHOU_SCREENSHOTS")?);
     fs::create_dir_all(&folder).expect("the folder can be made");
     Some(folder)
@@ -71,6 +71,7 @@ async fn the_demo_can_be_looked_at() {
     let ops = open(&chrome, &demo.ops, DESK).await;
     ops.wait_for("document.querySelector('[data-test=\"rooms\"]')?.innerText.includes('demo')").await;
     ops.wait_for("/[1-9]/.test(document.querySelector('[data-test=\"rates\"]')?.innerText)").await;
+    ops.wait_for("/First picture\\d/.test(document.querySelector('[data-test=\"pictures\"]')?.textContent)").await;
     ops.screenshot(&folder.join("ops-1440x900.png")).await;
 }
 

@@ -1,6 +1,9 @@
 //! Video and sound over the real server: WHIP, WHEP and the session on the data channel.
 
+mod guests;
 mod http;
+mod layers;
+mod network;
 mod show;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -19,6 +22,14 @@ pub fn clip() -> Arc<Clip> {
     let read = |name: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/demo").join(name));
     let (video, sound) = (read("clip.ivf").expect("the clip"), read("clip.ogg").expect("its sound"));
     Arc::new(Clip::parse(video.into(), Some(sound.into())).expect("a clip"))
+}
+
+/// The same picture in three sizes, with its sound.
+pub fn layered_clip() -> Arc<Clip> {
+    let read = |name: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/demo").join(name));
+    let layers = ["clip-q.ivf", "clip-h.ivf", "clip-f.ivf"].map(|name| read(name).expect("a layer").into());
+    let sound = read("clip.ogg").expect("its sound");
+    Arc::new(Clip::layered(layers.into(), Some(sound.into())).expect("a clip"))
 }
 
 /// A server with a room to broadcast in.

@@ -24,9 +24,24 @@ pub struct Process {
 impl Process {
     /// Starts `maishou` with `args`; stdout and stderr are added to `log`.
     pub fn start(args: &[&str], env: &[(String, String)], folder: &Path, log: PathBuf) -> Self {
+        Self::start_in(None, args, env, folder, log)
+    }
+
+    /// As [`Process::start`], in a network namespace if one is named.
+    pub fn start_in(
+        namespace: Option<&str>,
+        args: &[&str],
+        env: &[(String, String)],
+        folder: &Path,
+        log: PathBuf,
+    ) -> Self {
         let begins = read(&log).len();
         let out = OpenOptions::new().create(true).append(true).open(&log).expect("the log can be opened");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_maishou"));
+        let program = env!("CARGO_BIN_EXE_maishou");
+        let mut command = Command::new(if namespace.is_some() { "ip" } else { program });
+        if let Some(namespace) = namespace {
+            command.args(["netns", "exec", namespace, program]);
+        }
         command
             .args(args)
             .current_dir(folder)

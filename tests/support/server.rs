@@ -1,8 +1,14 @@
 //! The real server as a child process, on ports that it chooses, with data in a folder of its own.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::ExitStatus};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitStatus,
+};
 
 use super::{
+    namespace::Namespace,
     process::Process,
     rest::Rest,
     scratch::Scratch,
@@ -16,6 +22,8 @@ use super::{
 pub struct Plan {
     env: Vec<(String, String)>,
     toml: String,
+    inside: Option<String>,
+    address: Option<IpAddr>,
 }
 
 impl Plan {
@@ -31,6 +39,13 @@ impl Plan {
         self
     }
 
+    /// Runs it in a network of its own, at the address there.
+    pub fn inside(self, namespace: &Namespace) -> Self {
+        let media = format!("{}:0", namespace.there);
+        let plan = self.set("MEDIA__LISTEN", &media);
+        Self { inside: Some(namespace.name.clone()), address: Some(namespace.there), ..plan }
+    }
+
     pub async fn start(self) -> Server {
         let folder = Scratch::new("server");
         let secret: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -38,8 +53,9 @@ impl Plan {
         fs::write(&config, config_text(&folder, &secret) + &self.toml).expect("the folder can be written");
 
         let tokens = Tokens::new(&secret);
-        let http = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Server { process: None, http, media: vec![], tokens, secret, env: self.env, folder };
+        let http = SocketAddr::new(self.address.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
+        let (env, inside) = (self.env, self.inside);
+        let mut server = Server { process: None, http, media: vec![], tokens, secret, env, inside, folder };
         server.run().await;
         server
     }
@@ -54,6 +70,7 @@ pub struct Server {
     pub tokens: Tokens,
     pub secret: String,
     env: Vec<(String, String)>,
+    inside: Option<String>,
     process: Option<Process>,
     folder: Scratch,
 }
@@ -146,7 +163,8 @@ impl Server {
         let config = config.to_str().expect("a path in UTF-8");
         let mut env = vec![("MAISHOU_HTTP__LISTEN".to_owned(), self.http.to_string())];
         env.extend(self.env.iter().cloned());
-        Process::start(&["serve", "--config", config], &env, self.folder.path(), self.log_path())
+        let inside = self.inside.as_deref();
+        Process::start_in(inside, &["serve", "--config", config], &env, self.folder.path(), self.log_path())
     }
 
     /// Starts the process and waits for its one line on stdout that says where it serves.

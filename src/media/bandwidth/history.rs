@@ -91,3 +91,33 @@ impl History {
         self.sent_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_sent_or_is_forgotten_has_no_fate() {
+        let mut history = History::default();
+        assert_eq!(history.settle(0, Fate::Arrived), None);
+        let sent = Sent { at: 7, bytes: 1_000, in_probe: false };
+        let numbers: Vec<u16> = (0..70_000).map(|_| history.push(sent)).collect();
+        let newest = *numbers.last().unwrap();
+        assert_eq!(history.settle(newest.wrapping_add(1), Fate::Arrived), None);
+        assert_eq!(history.settle(newest.wrapping_sub(LEN), Fate::Arrived), None);
+        assert_eq!(history.settle(newest.wrapping_sub(LEN - 1), Fate::Lost), Some((sent, Fate::Unknown)));
+        assert_eq!(history.settle(newest.wrapping_sub(LEN - 1), Fate::Arrived), Some((sent, Fate::Lost)));
+        assert_eq!(history.settle(newest.wrapping_sub(LEN - 1), Fate::Lost), None);
+    }
+
+    #[test]
+    fn it_waits_until_every_remembered_packet_has_a_fate() {
+        let mut history = History::default();
+        let numbers: Vec<u16> = (0..1_000).map(|_| history.push(Sent::default())).collect();
+        for number in &numbers {
+            assert!(history.is_waiting());
+            history.settle(*number, Fate::Lost);
+        }
+        assert!(!history.is_waiting());
+    }
+}

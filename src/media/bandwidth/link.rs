@@ -61,6 +61,8 @@ pub struct Viewer {
     pub media_bps: f64,
     /// Whether that is made less when the estimate is lower. A server has a few layers to choose from instead.
     pub is_elastic: bool,
+    /// What a keyframe adds every two seconds, at once.
+    pub keyframe_bytes: f64,
     /// The part of her reports that is lost.
     pub reports_lost: f64,
     pub arrived_bytes: u64,
@@ -81,6 +83,7 @@ impl Viewer {
             wanted_bps,
             media_bps: f64::from(wanted_bps),
             is_elastic: true,
+            keyframe_bytes: 0.0,
             reports_lost: 0.0,
             arrived_bytes: 0,
             credit: 0.0,
@@ -101,6 +104,9 @@ impl Viewer {
         let media_bps = self.media_bps.min(most);
         if at / 1_000 % 33 < 17 {
             self.credit += media_bps * 33.0 / 17.0 / 8e3;
+        }
+        if at % 2_000_000 == 0 {
+            self.credit += self.keyframe_bytes;
         }
         while self.credit >= PACKET as f64 {
             self.credit -= PACKET as f64;

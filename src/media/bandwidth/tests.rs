@@ -111,6 +111,22 @@ fn sending_little_neither_lowers_nor_lifts_the_estimate() {
 }
 
 #[test]
+fn keyframes_that_come_at_once_do_not_take_the_rate_away() {
+    for seed in SEEDS {
+        let mut link = Link::new(2.5e6, seed);
+        let mut viewer = Viewer::new(Instant::now(), 1_500_000);
+        viewer.keyframe_bytes = 50_000.0;
+        (viewer.media_bps, viewer.is_elastic) = (1.3e6, false);
+        time_to(&mut link, &mut viewer, 0.0..6.0, |_| true);
+        let mut least = u32::MAX;
+        run(&mut link, std::slice::from_mut(&mut viewer), 6.0..60.0, |_, viewers| {
+            least = least.min(viewers[0].bandwidth.estimate());
+        });
+        assert!(least > 1_400_000, "seed {seed}: {least}");
+    }
+}
+
+#[test]
 fn two_viewers_of_one_link_come_to_similar_shares() {
     for seed in SEEDS {
         let mut link = Link::new(2e6, seed);
@@ -348,10 +364,11 @@ proptest! {
         let (start_bps, min_bps, max_bps) = limits;
         let mut now = Instant::now();
         let mut bandwidth = Bandwidth::new(Limits { start_bps, min_bps, max_bps }, now);
-        for (feedback, ms, packets, lost, remb, wanted) in steps {
+        for (mut feedback, ms, packets, lost, remb, wanted) in steps {
             now += Duration::from_millis(ms);
             for _ in 0..packets {
-                bandwidth.sent(wanted as usize, now);
+                let newest = bandwidth.sent(wanted as usize, now);
+                feedback.base_sequence_number = newest.wrapping_sub(feedback.base_sequence_number % 300);
             }
             if reports {
                 bandwidth.feedback(&feedback, now);
