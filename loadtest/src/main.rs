@@ -71,7 +71,9 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
                 Scenario::shipped_file(&name).with_context(|| format!("no shipped scenario is called {name}"))?;
             print!("{text}");
         }
-        Command::Replay(options) => return replay::run(&options).map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Replay(options) => {
+            return replay::run(&options).map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Worker(options) => workers::serve(&options)?,
         Command::Compare { before, after } => print!("{}", compare::compare(&read(&before)?, &read(&after)?)),
         Command::Page { report, html } => {
