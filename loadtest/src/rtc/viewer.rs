@@ -368,7 +368,7 @@ impl Viewer {
 
     fn ask_for_missing(&mut self, tally: &mut Tally, now: Instant) {
         for stream in self.streams.iter_mut().filter(|stream| stream.is_video() && stream.reception.has_missing()) {
-            let lost = stream.reception.to_ask(now, NACK_EVERY, NACKS_MAX, NACK_PATIENCE);
+            let lost = stream.reception.due(now, NACK_EVERY, NACKS_MAX, NACK_PATIENCE);
             if !lost.is_empty() {
                 tally.nacks += lost.len() as u64;
                 self.link.send_rtcp(&feedback::nack(self.ssrc, stream.reception.ssrc, &lost));
