@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use maishou::{
     client::{Config, Http, Merchant, NewProduct, Rest, Viewer},
     id::{Money, ProductId, RoomId, SkuId},
-    protocol::Role,
+    protocol::{ErrorCode, Role},
 };
 use maishou_loadtest::replay::{self, House, Show};
 
@@ -30,7 +30,7 @@ async fn record() -> Result<Recorded> {
     let mut house = House::of_our_own(&program())?;
     let room: RoomId = "evening".parse()?;
     let http = Http::new(house.server.clone(), Config::default());
-    let keeper = Merchant(Rest::new(http.clone(), house.merchant_token(&room, &"main".parse()?)));
+    let keeper = Merchant(Rest::new(http.clone(), house.merchant_token(&room, &"main".parse()?, false)));
     let token =
         |role, user: &str| -> Result<String> { Ok(house.token(Some(&room), role, &user.parse()?, Some(user), false)) };
     let admin = Rest::new(http.clone(), token(Role::Admin, "admin")?);
@@ -96,7 +96,7 @@ async fn record() -> Result<Recorded> {
     keeper.put_product(&goods(SCARF, 15_900)?).await?;
     anchor.pin(&room, &tote, Some(180)).await?;
     host.slow_mode(1).await?;
-    people[3].comment("beautiful").await?;
+    say_when_allowed(&people[3], "beautiful").await?;
     // What the room heard of last is on the tape before the server ends.
     let settled = |view: &maishou::client::View| view.slow_mode == 1;
     host.wait_for(Duration::from_secs(10), settled).await?;
@@ -114,6 +114,19 @@ async fn record() -> Result<Recorded> {
     let tape = house.tapes().context("a server of our own has tapes")?.join(room.as_str());
     house.stop()?;
     Ok(Recorded { house, tape })
+}
+
+/// In slow mode she waits for her turn.
+async fn say_when_allowed(person: &Viewer, text: &str) -> Result<()> {
+    tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            match person.comment(text).await {
+                Err(error) if error.code() == Some(ErrorCode::SlowMode) => tokio::task::yield_now().await,
+                said => return Ok(said.map(drop)?),
+            }
+        }
+    })
+    .await?
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,8 +98,8 @@ mod tests {
             |s| s.slow_mode = 5,
             |s| s.fold(&comment_at(9, 9, "a", "hello"), true),
             |s| s.stock.values_mut().for_each(|count| count.held = 0),
-            |s| drop(s.mutes.insert(Who("x".into()), UnixMs(1))),
-            |s| drop(s.run_sheet.planned_seconds.insert("scarf".parse().unwrap(), 60)),
+            |s| s.mutes.extend([(Who("x".into()), UnixMs(1))]),
+            |s| s.run_sheet.planned_seconds.extend([("scarf".parse().unwrap(), 60)]),
         ];
         let mut seen = vec![state_hash(&state("a", 0))];
         for change in changes {

@@ -105,10 +105,10 @@ impl House {
         self.keyring.sign(&Self::claims(room, role, sub, name, sim))
     }
 
-    /// For who keeps a merchant's goods in a rehearsal.
-    pub fn merchant_token(&self, room: &RoomId, merchant: &MerchantId) -> String {
+    /// For who keeps a merchant's goods.
+    pub fn merchant_token(&self, room: &RoomId, merchant: &MerchantId, sim: bool) -> String {
         let sub = "replay-keeper".parse().expect("a sub");
-        let claims = Self::claims(Some(room), Role::Merchant, &sub, None, true);
+        let claims = Self::claims(Some(room), Role::Merchant, &sub, None, sim);
         self.keyring.sign(&Claims { merchant: Some(merchant.clone()), ..claims })
     }
 

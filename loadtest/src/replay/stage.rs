@@ -69,7 +69,7 @@ impl<'a> Stage<'a> {
     }
 
     pub fn shop_of(&self, merchant: &MerchantId) -> Merchant {
-        Merchant(Rest::new(self.http.clone(), self.house.merchant_token(&self.room, merchant)))
+        Merchant(Rest::new(self.http.clone(), self.house.merchant_token(&self.room, merchant, true)))
     }
 
     pub async fn put(&self, product: &Product, stock: &BTreeMap<SkuId, StockCount>) -> anyhow::Result<ProductStock> {
