@@ -91,6 +91,17 @@ pub struct Pending {
     /// When it was to be sent.
     pub since: Instant,
     pub what: What,
+    /// Not on a network that is slow by our doing.
+    pub is_timed: bool,
+}
+
+impl Pending {
+    fn note(&self, outcome: &str, notes: &mut Notes) {
+        match self.is_timed {
+            true => notes.answered(self.what.class(), outcome, self.since.elapsed()),
+            false => notes.tally.outcome(self.what.class(), outcome),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -143,19 +154,17 @@ pub enum Next {
 impl Deeds {
     /// Notes an answer to a command. `Err` says why it is none.
     pub fn answered(&mut self, who: usize, asked: &Pending, answer: Answer, notes: &mut Notes) -> Result<Next, String> {
-        let took = asked.since.elapsed();
-        let class = asked.what.class();
         let ok = match (answer.ok, answer.error) {
             (Some(ok), None) => ok,
             (None, Some(refused)) => {
-                notes.answered(class, &refused.code, took);
+                asked.note(&refused.code, notes);
                 let is_money = matches!(asked.what, What::Pay { .. } | What::Cancel { .. });
                 let is_passing = is_money && matches!(&*refused.code, "rate_limited" | "busy");
                 return Ok(if is_passing { Next::Again(Duration::from_millis(500)) } else { Next::Nothing });
             }
             _ => return Err("an answer is either ok or an error".to_owned()),
         };
-        notes.answered(class, "ok", took);
+        asked.note("ok", notes);
         match &asked.what {
             What::Like => Ok(Next::Nothing),
             What::Comment => {
@@ -211,7 +220,7 @@ mod tests {
     use super::*;
 
     fn ask(what: What) -> Pending {
-        Pending { id: 2, since: Instant::now(), what }
+        Pending { id: 2, since: Instant::now(), what, is_timed: true }
     }
 
     fn answer(text: &str) -> Answer {

@@ -210,7 +210,8 @@ impl Viewer {
         };
         let command = what.command(self.next_id, text);
         stream.write_all(&client_frame(TEXT, command.as_bytes()))?;
-        self.pending.push(Pending { id: self.next_id, since, what });
+        let is_timed = self.network != Network::Slow;
+        self.pending.push(Pending { id: self.next_id, since, what, is_timed });
         self.next_id += 1;
         Ok(())
     }

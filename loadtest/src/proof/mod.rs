@@ -37,7 +37,7 @@ impl Proof {
     fn new(name: &str, said: String, evidence: Vec<String>) -> Self {
         let count = evidence.len();
         let held = Some(count == 0);
-        let said = if count == 0 { said } else { format!("{said}; {count} times it is not so.") };
+        let said = if count == 0 { said } else { format!("{count} times it is not so that {said}") };
         let evidence = evidence.into_iter().take(EVIDENCE_MAX).collect();
         Self { name: name.to_owned(), held, said, evidence }
     }
