@@ -13,7 +13,7 @@ use crate::{
     hist::{Class, Latencies},
     hosts::Ledgered,
     proof::{self, Chains, Proof},
-    report::{self, Clocks, Funnel, Own, PhaseReport, Quantiles, Report, Stock, Used, VERSION},
+    report::{self, Clocks, Funnel, Own, PhaseReport, Quantiles, Report, Stock, Used, VERSION, VideoReport},
     run::Venue,
     scenario::Scenario,
     stage::Stage,
@@ -34,6 +34,7 @@ pub(crate) struct Ended {
     pub clocks: Clocks,
     /// CPU time of us and the server, before and after, and the memory in KiB that the audience added to the server.
     pub used: ([Duration; 2], [Duration; 2], u64),
+    pub video: Option<VideoReport>,
 }
 
 /// Proves what can be proved, and writes the report.
@@ -150,7 +151,13 @@ fn write(
         passed: false,
         self_measured: report::self_measured(&own, &tally),
         proofs,
-        targets: report::targets(&ended.scenario.targets, &all, &tally, server_used.map(|used| used.cores)),
+        targets: report::targets(
+            &ended.scenario.targets,
+            &all,
+            &tally,
+            server_used.map(|used| used.cores),
+            ended.video.as_ref(),
+        ),
         phases: names
             .map(|(phase, latencies)| PhaseReport {
                 name: phase.name.clone(),
@@ -165,6 +172,7 @@ fn write(
         timeline: ended.timeline.points(&ended.scenario),
         own,
         clocks: ended.clocks,
+        video: ended.video,
         server_used,
         totals: tally,
         scenario: ended.scenario,

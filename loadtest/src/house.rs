@@ -47,7 +47,8 @@ impl House {
         let mut house = Self { child, address, secret, folder, is_kept: keep.is_some() };
         if let Err(error) = house.child.wait_for(address) {
             let messages = fs::read_to_string(house.folder.join(MESSAGES)).unwrap_or_default();
-            let shown = &messages[messages.floor_char_boundary(messages.len().saturating_sub(MESSAGES_LEN))..];
+            let all = messages.chars().count();
+            let shown: String = messages.chars().skip(all.saturating_sub(MESSAGES_LEN)).collect();
             bail!("the server of our own does not start: {error}; its last words: {}", shown.trim());
         }
         Ok(house)

@@ -10,7 +10,7 @@
 //! - `hist`, `tally`, `timeline`, `progress`, `gauges`: what was measured, while it runs and after
 //! - `replay`: a recorded show played again, to the same end
 //! - `run`: a scenario from curtain to curtain; `finish`, `proof`: what must be true of it; `report`: all of it told
-//! - `rtc`: light WebRTC viewers and an anchor, who do everything but decode
+//! - `rtc`: light WebRTC viewers and an anchor, who do everything but decode; `video`: their part of a run
 //! - `process`: what the server's process and ours use
 
 pub mod crowd;
@@ -41,3 +41,4 @@ mod stage;
 mod team;
 mod timeline;
 mod token;
+mod video;

@@ -29,11 +29,12 @@ use crate::{
     progress::{Progress, line},
     report::{Clocks, Report},
     scenario::Scenario,
-    stage::{Stage, World},
+    stage::{ANCHOR, Stage, World},
     stamp::Timebase,
     team::{Part, Team},
     timeline::{Sample, Timeline},
     token::Tokens,
+    video::Video,
     workers::Remote,
 };
 
@@ -92,12 +93,6 @@ const CLOCK_LOOKS: usize = 16;
 /// Plays a scenario, writes the reports that are asked for, and tells what came of it.
 pub fn run(scenario: Scenario, options: &Options, stop: &CancellationToken) -> anyhow::Result<Report> {
     scenario.check()?;
-    ensure!(
-        scenario.audience.webrtc == 0,
-        "audience.webrtc is {}: viewers of the video are not wired into scenarios yet; set it to 0 \
-         (--viewers N keeps the proportions)",
-        scenario.audience.webrtc
-    );
     ensure!(scenario.readers() > 0, "audience: nobody comes; set websocket or sse");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = LocalSet::new().block_on(&runtime, play(scenario, options, stop))?;
@@ -160,11 +155,11 @@ impl Venue {
 async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -> anyhow::Result<Report> {
     let readers = scenario.readers();
     if options.workers.is_empty() {
-        process::allow_sockets(readers)?;
+        process::allow_sockets(readers + scenario.audience.webrtc)?;
     }
     let venue = Venue::open(&scenario, options)?;
     process::check_ports(readers, venue.address.ip().is_loopback())?;
-    let (scenario, base) = (Rc::new(scenario), Timebase::new());
+    let (scenario, base) = (Rc::new(scenario), Timebase::start());
     let run = format!("loadtest-{:x}", base.now_us());
     let stage = Rc::new(Stage::set(&scenario, &venue.server, &venue.tokens, &run, &venue.world).await?);
     let http = Http::new(venue.server.clone(), Config::default());
@@ -175,16 +170,29 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     let mut progress = Progress::new();
     let team = team(&scenario, options, &venue, &stage, base, ahead, run).await?;
     let arrived = arrive(&scenario, &team, &mut progress, stop).await?;
+    let mut video = match scenario.audience.webrtc {
+        0 => None,
+        _ => Some(Video::start(&scenario, venue.address, &stage.room, &venue.tokens, ANCHOR).await?),
+    };
     let memory = venue.pid.map_or(Ok(0), process::memory_kib)?.saturating_sub(memory);
 
     let began = Instant::now() + LOOK_EVERY;
     let began_at = base.at_us(began) / 1_000;
     let used = used(venue.pid)?;
     team.begin(began)?;
+    video.as_mut().map(Video::begin).transpose()?;
     let looker = callers.of(Role::Viewer, "looker").await?;
     let hosts = Hosts::start(&scenario, &stage, began.into(), looker);
-    let mut show =
-        Show { scenario: &scenario, stage: &stage, venue: &venue, team: &team, hosts: &hosts, began, admin: None };
+    let mut show = Show {
+        scenario: &scenario,
+        stage: &stage,
+        venue: &venue,
+        team: &team,
+        hosts: &hosts,
+        video: video.as_ref(),
+        began,
+        admin: None,
+    };
     let mut timeline = Timeline::default();
     if arrived {
         show.admin = callers.of(Role::Admin, "loadtest").await.ok();
@@ -192,11 +200,13 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     }
     let seconds = began.elapsed().as_secs_f64().min(scenario.seconds()).max(0.001);
     let used = (used, self::used(venue.pid)?, memory);
+    let watched = video.as_ref().map(|video| video.report(seconds)).transpose()?;
     team.quiet()?;
     settle(&team, &mut progress).await;
     team.seconds().iter().for_each(|second| timeline.add(second));
     let clocks = Clocks { server_ahead: ahead as f64 / 1e3, server_error: error as f64 / 1e3, workers: team.clocks() };
     let hosted = hosts.stop().await;
+    video.map(Video::stop).transpose()?;
     stand_still(&stage, &team, &mut progress).await?;
     let crowds = team.stop()?;
     progress.end();
@@ -210,6 +220,7 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
         timeline,
         clocks,
         used,
+        video: watched,
     };
     finish(ended, venue, &stage).await
 }
@@ -224,6 +235,8 @@ async fn team(
     server_ahead_us: i64,
     run: String,
 ) -> anyhow::Result<Team> {
+    let goods = stage.skus();
+    ensure!(!goods.is_empty(), "there is nothing to buy in room {}: put something on its shelf", stage.room);
     let tokens = venue.tokens.crowd(&stage.room, scenario.readers()).await?;
     let plan = Plan {
         server: venue.address,
@@ -232,7 +245,7 @@ async fn team(
         tokens,
         websocket: scenario.audience.websocket,
         share: 1.0,
-        goods: stage.skus(),
+        goods,
         run,
         base,
         server_ahead_us,
@@ -287,6 +300,7 @@ struct Show<'a> {
     venue: &'a Venue,
     team: &'a Team,
     hosts: &'a Hosts,
+    video: Option<&'a Video>,
     began: Instant,
     admin: Option<Rest>,
 }
@@ -325,7 +339,7 @@ impl Show<'_> {
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(0);
         let hosts = crate::tally::Second { at_ms, tally: self.hosts.tally(), latencies: self.hosts.second() };
         timeline.add(&hosts);
-        let mut sample = Sample::default();
+        let mut sample = Sample { webrtc: self.video.map_or(0, Video::inside), ..Sample::default() };
         if let Some(pid) = self.venue.pid {
             sample.server_cpu = process::cpu_time(pid).ok();
             sample.server_mb = process::memory_kib(pid).ok().map(|kib| kib as f64 / 1_024.0);

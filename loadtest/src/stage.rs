@@ -15,7 +15,8 @@ use tokio::time::interval;
 use crate::{scenario::Scenario, token::Tokens};
 
 const DEMO_ROOM: &str = "demo";
-const ANCHOR: &str = "loadtest-anchor";
+/// The anchor of rooms that we make.
+pub const ANCHOR: &str = "loadtest-anchor";
 const MERCHANT: &str = "loadtest-merchant";
 const ADMIN: &str = "loadtest-admin";
 const OPEN: &str = "loadtest-reader";
@@ -113,9 +114,10 @@ impl Stage {
         &self.open
     }
 
-    /// The SKUs of each product.
+    /// The SKUs of each product that has any.
     pub fn skus(&self) -> Vec<Vec<SkuId>> {
-        self.goods.iter().map(|product| product.skus.iter().map(|(sku, ..)| sku.clone()).collect()).collect()
+        let skus = self.goods.iter().map(|product| product.skus.iter().map(|(sku, ..)| sku.clone()).collect());
+        skus.filter(|skus: &Vec<SkuId>| !skus.is_empty()).collect()
     }
 
     /// Ends the show of a room of ours.

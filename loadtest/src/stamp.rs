@@ -16,7 +16,7 @@ pub struct Timebase {
 
 impl Timebase {
     /// This machine's clock.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         Self { started: Instant::now(), started_us: Clock::start().now().0 * 1_000 }
     }
 
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn instants_and_times_agree() {
-        let base = Timebase::new();
+        let base = Timebase::start();
         let at = Instant::now();
         assert!(base.instant(base.at_us(at)).duration_since(at) < Duration::from_micros(2));
     }

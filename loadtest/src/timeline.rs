@@ -28,6 +28,7 @@ pub struct Sample {
     pub own_cpu: Duration,
     pub own_mb: f64,
     pub stock: [u64; 3],
+    pub webrtc: u64,
     pub gauges: BTreeMap<String, f64>,
 }
 
@@ -119,6 +120,7 @@ fn used(point: &mut Point, before: Option<&Sample>, now: &Sample, seconds: f64) 
     point.own_cores = cores(before.map(|before| before.own_cpu), now.own_cpu);
     (point.server_mb, point.own_mb) = (now.server_mb, now.own_mb);
     [point.available, point.held, point.sold] = now.stock;
+    point.webrtc = now.webrtc;
     point.gauges = now.gauges.clone();
 }
 

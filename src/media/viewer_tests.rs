@@ -190,7 +190,7 @@ fn who_comes_late_gets_the_picture_at_once() {
     let rest = only(&scene.play(30), VIDEO);
     assert!(goes_on(&[video, rest.clone()].concat()));
     assert!(
-        !scene.lags && rest.last().unwrap().1.wrapping_sub(rest[rest.len() - 5].1) == TICKS,
+        !scene.lags && rest.last().unwrap().1.wrapping_sub(rest[rest.len() - 6].1) == TICKS,
         "and is at the present"
     );
 }

@@ -75,7 +75,7 @@ fn measure(options: &Options, maishou: &Path, files: &Path, round: usize) -> any
         share: 1.0,
         goods: vec![vec![hall.sku.clone()]],
         run: "bench".to_owned(),
-        base: Timebase::new(),
+        base: Timebase::start(),
         server_ahead_us: 0,
         is_alone: true,
     };

@@ -37,6 +37,8 @@ pub fn serve(address: SocketAddr, receivers: usize) -> anyhow::Result<()> {
     let socket = UdpSocket::bind(address)?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     state.set_send_buffer_size(UdpSockRef::from(&socket), 4 << 20)?;
+    // `UdpSocketState` made it one that does not wait.
+    socket.set_nonblocking(false)?;
     // Whoever can connect here knows that the socket is bound.
     let _open = TcpListener::bind(address)?;
     let mut known = Vec::with_capacity(receivers);

@@ -27,7 +27,7 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/janus");
 const HTTP: SocketAddr = local(19_088);
 const PICTURES: SocketAddr = local(19_004);
 const SOUND: SocketAddr = local(19_006);
-const ADDRESS: &str = "10.77.0.1/24";
+const MEDIA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 77, 0, 1));
 /// Events that are read in search of an offer.
 const EVENTS_MAX: usize = 8;
 
@@ -64,7 +64,7 @@ fn theirs(options: &Options, viewers: usize) -> anyhow::Result<()> {
     janus.wait_for(HTTP)?;
     let _feed = Feed::start(Shape::default(), PICTURES, SOUND)?;
     let before = janus.memory()?;
-    let mut plan = Plan::new(Arc::new(Janus), HTTP.ip(), viewers);
+    let mut plan = Plan::new(Arc::new(Janus), MEDIA, viewers);
     plan.arrivals_per_second = ARRIVALS / 4.0;
     let audience = gather(plan)?;
     let memory = janus.memory()?.saturating_sub(before) as f64 / 1024.0 / viewers as f64;
@@ -120,7 +120,7 @@ fn enter_namespace() -> anyhow::Result<()> {
     for arguments in [
         "link set lo up",
         "link add bench0 type veth peer name bench1",
-        &format!("addr add {ADDRESS} dev bench0"),
+        &format!("addr add {MEDIA}/24 dev bench0"),
         "link set bench0 up",
         "link set bench1 up",
     ] {

@@ -31,24 +31,32 @@ const MANY: usize = 2_500;
 const JOINS_PER_SECOND: f64 = 200.0;
 const JOINS: usize = 1_200;
 
-/// Our server with a show in it.
+/// Our server, with a show in it or before one.
 pub struct House {
     pub hall: Hall,
-    pub anchor: Anchor,
+    anchor: Option<Anchor>,
     _scratch: Scratch,
 }
 
 impl House {
     pub fn open(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let mut house = Self::silent(options, settings)?;
+        let hall = &house.hall;
+        let (server, room, token) = (hall.address, hall.room.clone(), hall.token(Role::Anchor, "anchor")?);
+        let anchor = Anchor::start(AnchorPlan { server, room, token, shape: Shape::default() })?;
+        until("the anchor is connected", || Ok(anchor.is_live()))?;
+        house.anchor = Some(anchor);
+        Ok(house)
+    }
+
+    /// The same before the show: viewers wait.
+    fn silent(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let mut all = vec![("FANOUT__SHARDS", "1"), ("MEDIA__WORKERS", "1")];
         all.extend(settings);
         all.extend(options.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let hall = Hall::open(&options.maishou()?, scratch.path(), CORE, &all)?;
-        let (server, room, token) = (hall.address, hall.room.clone(), hall.token(Role::Anchor, "anchor")?);
-        let anchor = Anchor::start(AnchorPlan { server, room, token, shape: Shape::default() })?;
-        until("the anchor is connected", || Ok(anchor.is_live()))?;
-        Ok(Self { hall, anchor, _scratch: scratch })
+        Ok(Self { hall, anchor: None, _scratch: scratch })
     }
 
     pub fn plan(&self, viewers: usize) -> anyhow::Result<Plan> {
@@ -219,8 +227,7 @@ pub fn joins(options: &Options) -> anyhow::Result<()> {
 
 /// Milliseconds of the server's CPU for a join, in a room where nothing is sent.
 fn join_cpu(options: &Options) -> anyhow::Result<f64> {
-    let house = House::open(options, &[])?;
-    house.anchor.pause(true);
+    let house = House::silent(options, &[])?;
     let (before, plan) = (house.hall.process.cpu_time()?, house.plan(JOINS)?);
     let audience = Audience::start(plan)?;
     until("everybody is in", || Ok(audience.tally()?.inside == JOINS as u64))?;

@@ -12,8 +12,8 @@ pub async fn private(crowds: &[Outcome], callers: &Callers<'_>) -> anyhow::Resul
     let people = || crowds.iter().flat_map(|crowd| &crowd.private);
     let gaps: u64 = crowds.iter().map(|crowd| crowd.tally.private_gaps).sum();
     if gaps > 0 {
-        let examples = crowds.iter().flat_map(|crowd| &crowd.tally.examples);
-        let first = examples.filter(|example| example.contains("private message")).cloned().next();
+        let mut examples = crowds.iter().flat_map(|crowd| &crowd.tally.examples);
+        let first = examples.find(|example| example.contains("private message")).cloned();
         evidence.push(first.unwrap_or_else(|| format!("{gaps} private messages did not follow on the one before")));
     }
     // Whose answer was lost was asked for again since, and has messages of that.

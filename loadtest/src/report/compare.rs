@@ -79,7 +79,8 @@ fn figures(before: &Report, after: &Report) -> Vec<(String, Figure)> {
             figures.push((format!("{class} {quantile} ms"), Box::new(figure)));
         }
     }
-    let rates: [(&str, fn(&Point) -> Option<f64>); 8] = [
+    type Rate = fn(&Point) -> Option<f64>;
+    let rates: [(&str, Rate); 8] = [
         ("deliveries/s", |point| Some(point.deliveries)),
         ("comments/s", |point| Some(point.comments)),
         ("presses/s", |point| Some(point.presses)),

@@ -81,6 +81,15 @@ fn tiles(page: &mut String, report: &Report) {
             report.server_used.map_or("–".to_owned(), |used| format!("{:.2}", used.cores)),
         ),
     ];
+    let video = report.video.as_ref().map(|video| {
+        [
+            (both("watch the video", "观看视频"), short(video.watching as f64)),
+            (both("first picture, p99", "首帧 p99"), format!("{} ms", short(video.first_picture.p99))),
+            (both("packets lost", "丢包"), format!("{:.3} %", video.loss * 100.0)),
+            (both("freezes", "卡顿次数"), short(video.freezes as f64)),
+        ]
+    });
+    let tiles = tiles.into_iter().chain(video.into_iter().flatten());
     page.push_str("<section class=\"tiles\">");
     for (name, value) in tiles {
         let _ = write!(page, "<div><b>{value}</b>{name}</div>");
@@ -275,7 +284,7 @@ fn small_print(page: &mut String, report: &Report) {
     let server = report
         .server
         .as_deref()
-        .map_or_else(|| both("a server started for this run", "本次运行自启动的服务器"), |server| escape(server));
+        .map_or_else(|| both("a server started for this run", "本次运行自启动的服务器"), escape);
     let said = both(
         &format!(
             "{at}, {length} long. Latencies are counted from the time at which a thing was to be done, not from when \

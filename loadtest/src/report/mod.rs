@@ -58,6 +58,32 @@ pub struct Report {
     pub clocks: Clocks,
     /// What the server's process used, where it runs on this machine.
     pub server_used: Option<Used>,
+    /// What those saw who watched the video.
+    #[serde(default)]
+    pub video: Option<VideoReport>,
+}
+
+/// The video of a run: counted, not decoded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VideoReport {
+    pub viewers: u64,
+    /// Those who have had a picture and are in at the end.
+    pub watching: u64,
+    pub failed: u64,
+    pub packets: u64,
+    pub bytes: u64,
+    /// Packets that never came, and their part of all.
+    pub lost: u64,
+    pub loss: f64,
+    pub pictures: u64,
+    /// Times without a new picture for more than half a second.
+    pub freezes: u64,
+    pub freezes_per_viewer_minute: f64,
+    /// From the intended time of the offer to the first picture.
+    pub first_picture: Quantiles,
+    /// From the making of a packet to its arrival.
+    pub delay: Quantiles,
+    pub jitter: Quantiles,
 }
 
 /// A target and what was measured.
@@ -234,6 +260,7 @@ fn sample() -> Report {
         own: Own::default(),
         clocks: Clocks::default(),
         server_used: None,
+        video: None,
     };
     report.judge();
     report

@@ -34,6 +34,19 @@ impl fmt::Display for Report {
         for (class, quantiles) in &self.all {
             writeln!(f, "  {class:<10} {quantiles}{}", self.outcomes(class))?;
         }
+        if let Some(video) = &self.video {
+            writeln!(
+                f,
+                "  video      {} of {} watch; {} packets, {:.4} % lost, {} freezes",
+                video.watching,
+                video.viewers,
+                video.packets,
+                video.loss * 100.0,
+                video.freezes
+            )?;
+            writeln!(f, "  picture    {} after the offer", video.first_picture)?;
+            writeln!(f, "  delay      {}", video.delay)?;
+        }
         self.used(f)
     }
 }

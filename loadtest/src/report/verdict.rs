@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Own, Quantiles, Report, Target};
+use super::{Own, Quantiles, Report, Target, VideoReport};
 use crate::{scenario::Targets, tally::Tally};
 
 /// Deeds later than this, at the 99th percentile, are the tester's own doing.
@@ -30,7 +30,13 @@ pub fn self_measured(own: &Own, tally: &Tally) -> Vec<String> {
 }
 
 /// The targets of a scenario held against what was measured.
-pub fn targets(targets: &Targets, all: &BTreeMap<String, Quantiles>, tally: &Tally, cores: Option<f64>) -> Vec<Target> {
+pub fn targets(
+    targets: &Targets,
+    all: &BTreeMap<String, Quantiles>,
+    tally: &Tally,
+    cores: Option<f64>,
+    video: Option<&VideoReport>,
+) -> Vec<Target> {
     let p99 = |class: &str| all.get(class).filter(|of| of.count > 0).map(|of| of.p99);
     let rows = [
         ("state p99 ms", targets.state_p99_ms, p99("state")),
@@ -42,6 +48,9 @@ pub fn targets(targets: &Targets, all: &BTreeMap<String, Quantiles>, tally: &Tal
         ("join p99 ms", targets.join_p99_ms, p99("join")),
         ("lost connections", Some(targets.lost_max as f64), Some(tally.lost as f64)),
         ("refused viewers", Some(0.0), Some(tally.refused as f64)),
+        ("video loss", targets.loss_max, video.map(|video| video.loss)),
+        ("video freezes", targets.freezes_max, video.map(|video| video.freezes_per_viewer_minute)),
+        ("viewers without video", video.map(|_| 0.0), video.map(|video| (video.viewers - video.watching) as f64)),
         ("server cores", targets.server_cores_max.filter(|_| cores.is_some()), cores),
     ];
     let asked = rows.into_iter().filter_map(|(name, at_most, measured)| Some((name, at_most?, measured)));
@@ -81,7 +90,7 @@ mod tests {
         let wanted = Targets { hold_p99_ms: Some(100.0), chat_p99_ms: Some(100.0), ..Targets::default() };
         let chat = Quantiles { count: 5, p99: 99.0, ..Quantiles::default() };
         let all = BTreeMap::from([("chat".to_owned(), chat)]);
-        let judged = targets(&wanted, &all, &Tally { lost: 1, ..Tally::default() }, None);
+        let judged = targets(&wanted, &all, &Tally { lost: 1, ..Tally::default() }, None, None);
         let held: Vec<(&str, bool)> = judged.iter().map(|target| (&*target.name, target.held)).collect();
         let expected =
             [("chat p99 ms", true), ("hold p99 ms", false), ("lost connections", false), ("refused viewers", true)];

@@ -79,6 +79,9 @@ pub fn target(name: &str) -> String {
     match name {
         "lost connections" => "断开的连接".to_owned(),
         "refused viewers" => "被拒绝的观众".to_owned(),
+        "video loss" => "视频丢包率".to_owned(),
+        "video freezes" => "每人每分钟卡顿".to_owned(),
+        "viewers without video" => "看不到画面的观众".to_owned(),
         "server cores" => "服务器 CPU 核".to_owned(),
         _ => match name.strip_suffix(" p99 ms") {
             Some(of) => format!("{} p99（毫秒）", class(of).1),

@@ -84,6 +84,8 @@ pub struct Link {
     socket: UdpSocket,
     state: UdpSocketState,
     username: String,
+    /// What the server proves itself with when it checks.
+    password: String,
     tie_breaker: u64,
     phase: Phase,
     next_check: Instant,
@@ -112,6 +114,7 @@ impl Link {
             number,
             keys: None,
             username: format!("{}:{}", remote.ufrag, introduction.ufrag),
+            password: introduction.password.clone(),
             remote,
             socket,
             state,
@@ -154,9 +157,24 @@ impl Link {
                 }
                 Ok(Took::Nothing)
             }
+            Some(0..=3) => {
+                self.answer_check(datagram, handshakes, now);
+                Ok(Took::Nothing)
+            }
             Some(20..=63) => self.shake(datagram, handshakes, now),
             Some(128..=191) => Ok(Took::Media),
             _ => Ok(Took::Nothing),
+        }
+    }
+
+    /// A full agent checks back, and may answer ours only when that is answered: ours is then repeated at once.
+    fn answer_check(&mut self, datagram: &[u8], handshakes: &Handshakes, now: Instant) {
+        let crypto = handshakes.identity().provider.crypto();
+        if let Some(answer) = check::answer(datagram, self.remote.address, &self.password, crypto) {
+            self.send(&answer);
+            if self.phase == Phase::Checking {
+                self.check(handshakes, now);
+            }
         }
     }
 

@@ -52,7 +52,7 @@ fn work(stream: TcpStream, key: &str) -> anyhow::Result<()> {
         return Ok(wire.say(&Word::Refused { why })?);
     }
     wire.say(&Word::Welcome)?;
-    let own = Timebase::new();
+    let own = Timebase::start();
     loop {
         match wire.hear()? {
             Order::Time => wire.say(&Word::Time { us: own.now_us() })?,
