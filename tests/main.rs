@@ -17,3 +17,4 @@ mod sim;
 mod stream;
 mod tidy;
 mod tls;
+mod upstream;
