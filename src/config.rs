@@ -315,6 +315,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_runs_fast_only_on_a_server_that_is_there_to_be_tested() {
+        let mut config = Config::default();
+        config.auth.secret = "0123456789abcdef0123456789abcdef".into();
+        config.clock.speed = 20;
+        assert!(config.check().unwrap_err().to_string().contains("clock.speed"));
+        config.loadtest.allow = true;
+        assert!(config.check().is_ok());
+        config.http.listen = "0.0.0.0:8080".parse().unwrap();
+        assert!(config.check().is_err());
+        config.http.listen = "127.0.0.1:8080".parse().unwrap();
+        config.clock.speed = SPEED_MAX + 1;
+        assert!(config.check().is_err());
+    }
+
+    #[test]
     fn loopback_media_behind_a_public_page_is_warned_of() {
         let mut config = Config::default();
         assert!(config.warnings().is_empty());

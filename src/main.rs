@@ -99,6 +99,11 @@ enum Command {
     /// What was bought
     #[command(subcommand)]
     Orders(cli::ledger::Orders),
+    /// Makes a rehearsal of a room of the server that runs with this configuration: a twin that sells nothing real
+    Rehearse(cli::rehearse::Rehearse),
+    /// What is on a tape
+    #[command(subcommand)]
+    Tape(cli::tape::Tape),
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -160,6 +165,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify { file, key } => return verify(&file, key.as_deref()),
         Command::Reconcile(reconcile) => return reconcile.run(),
         Command::Backup(backup) => return backup.run(),
+        Command::Rehearse(rehearse) => block_on(async { rehearse.run().await.map(drop) })?,
+        Command::Tape(tape) => return tape.run(),
         Command::Orders(cli::ledger::Orders::Export(export)) => return export.run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ mod media;
 mod operation;
 mod oversell;
 mod purchase;
+mod rehearsal;
 mod restart;
 mod rights;
 mod sim;

@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
 const CLIENT_IMPORTS: &[&str] = &["protocol", "clock", "id"];
 
 /// Who may use the library's `client`.
-const CLIENT_USERS: &[&str] = &["main", "demo", "app"];
+const CLIENT_USERS: &[&str] = &["main", "cli", "demo", "app"];
 
 const LINES_MAX: usize = 600;
 

@@ -1,9 +1,16 @@
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::FixedState;
 use memchr::memmem;
 
 /// Where a viewer stands, by the frame rule; it reads only the numbers at the beginning of a message.
 #[derive(Default)]
 pub struct Cursor {
     pub seq: Option<u64>,
+    /// The fingerprint of the epoch that `seq` is of.
+    epoch: u64,
+    /// Whether a frame moved the viewer on this connection.
+    has_moved: bool,
 }
 
 /// What a message was to a viewer.
@@ -11,8 +18,10 @@ pub struct Cursor {
 pub enum Heard {
     /// The viewer moved on.
     Frame,
-    /// A frame that moves nothing: a tally, or known already.
+    /// A frame that moves nothing: a tally, or known already from the connection before.
     Known,
+    /// A frame that came before over the same connection: the server broke its word.
+    Repeat,
     Snapshot,
     /// Events are missing between the viewer and this frame: the server broke its word.
     Gap,
@@ -33,13 +42,7 @@ impl Cursor {
             return self.frame(rest).unwrap_or(Heard::Strange);
         }
         if text.starts_with(b"{\"snapshot\":") {
-            return match memmem::find(text, b"\"seq\":").and_then(|at| number(&text[at + 6..])) {
-                Some((seq, _)) if self.seq.is_none_or(|cursor| seq >= cursor) => {
-                    self.seq = Some(seq);
-                    Heard::Snapshot
-                }
-                _ => Heard::Strange,
-            };
+            return self.snapshot(text).unwrap_or(Heard::Strange);
         }
         if text.starts_with(b"{\"re\":1,") {
             return if memmem::find(text, b"\"ok\":").is_some() { Heard::Joined } else { Heard::Refused };
@@ -51,24 +54,72 @@ impl Cursor {
         if known { Heard::Other } else { Heard::Strange }
     }
 
+    /// The next message comes over another connection.
+    pub fn reconnect(&mut self) {
+        self.has_moved = false;
+    }
+
+    /// Where a viewer stands who was moved on this connection; two with the same mark make the same of the same bytes.
+    pub fn mark(&self) -> Option<(u64, u64)> {
+        Some((self.epoch, self.seq.filter(|_| self.has_moved)?))
+    }
+
+    /// Moves to where another viewer with the same mark was moved by the same bytes.
+    pub fn skip_to(&mut self, seq: u64) {
+        self.seq = Some(seq);
+    }
+
+    /// Forgets everything, as somebody who never was here.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    fn snapshot(&mut self, text: &[u8]) -> Option<Heard> {
+        let (seq, _) = number(&text[memmem::find(text, b"\"seq\":")? + 6..])?;
+        let epoch = epoch(text).map_or(0, fingerprint);
+        if self.epoch == epoch && self.seq.is_some_and(|cursor| seq < cursor) {
+            return Some(Heard::Strange);
+        }
+        (self.seq, self.epoch, self.has_moved) = (Some(seq), epoch, false);
+        Some(Heard::Snapshot)
+    }
+
     fn frame(&mut self, text: &[u8]) -> Option<Heard> {
-        let (prev, rest) = number(text)?;
-        let (seq, _) = number(rest.strip_prefix(b",\"seq\":")?)?;
+        let (prev, seq) = span(text)?;
         Some(match self.seq {
             None => Heard::Gap,
             Some(cursor) if cursor < prev => Heard::Gap,
             Some(cursor) if cursor < seq => {
-                self.seq = Some(seq);
+                (self.seq, self.has_moved) = (Some(seq), true);
                 Heard::Frame
             }
+            Some(_) if prev < seq && self.has_moved => Heard::Repeat,
             Some(_) => Heard::Known,
         })
     }
 }
 
-/// The times of a frame's events: the numbers behind `"at":`, which no text can contain unescaped.
-pub fn times(text: &[u8]) -> impl Iterator<Item = u64> {
-    memmem::find_iter(text, b"\"at\":").filter_map(|at| number(&text[at + 5..])).map(|(time, _)| time)
+/// What a frame covers: the numbers behind its `{"prev":`.
+fn span(text: &[u8]) -> Option<(u64, u64)> {
+    let (prev, rest) = number(text)?;
+    let (seq, _) = number(rest.strip_prefix(b",\"seq\":")?)?;
+    Some((prev, seq))
+}
+
+/// What a whole frame covers.
+pub fn frame_span(text: &[u8]) -> Option<(u64, u64)> {
+    span(text.strip_prefix(b"{\"prev\":")?)
+}
+
+/// The epoch that a snapshot is of.
+pub fn epoch(snapshot: &[u8]) -> Option<&[u8]> {
+    let rest = &snapshot[memmem::find(snapshot, b"\"epoch\":\"")? + 9..];
+    rest.get(..memchr::memchr(b'"', rest)?)
+}
+
+/// Tells texts apart, the same in every process.
+pub fn fingerprint(text: &[u8]) -> u64 {
+    FixedState::with_seed(0).hash_one(text)
 }
 
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
@@ -89,18 +140,16 @@ mod tests {
         assert_eq!(cursor.hear(br#"{"snapshot":{"room":"r","epoch":"e","seq":7,"show":{}}}"#), Heard::Snapshot);
         assert_eq!(cursor.hear(br#"{"prev":5,"seq":9,"events":[]}"#), Heard::Frame);
         assert_eq!(cursor.hear(br#"{"prev":9,"seq":9,"tally":{"viewers":1,"likes":2}}"#), Heard::Known);
+        assert_eq!(cursor.hear(br#"{"prev":5,"seq":9,"events":[]}"#), Heard::Repeat);
+        cursor.reconnect();
+        assert_eq!(cursor.hear(br#"{"prev":5,"seq":9,"events":[]}"#), Heard::Known, "a resume may reach back");
         assert_eq!(cursor.hear(br#"{"prev":10,"seq":12}"#), Heard::Gap);
         assert_eq!(cursor.hear(br#"{"snapshot":{"room":"r","epoch":"e","seq":8}}"#), Heard::Strange, "backwards");
         assert_eq!(cursor.hear(br#"{"re":1,"error":{"code":"kicked"}}"#), Heard::Refused);
         assert_eq!(cursor.hear(br#"{"re":2,"error":{"code":"sold_out"}}"#), Heard::Answer);
         assert_eq!(cursor.hear(b"<html>"), Heard::Strange);
         assert_eq!(cursor.seq, Some(9));
-    }
-
-    #[test]
-    fn times_are_those_of_events_and_not_of_texts() {
-        let text =
-            br#"{"prev":0,"seq":2,"events":[{"seq":1,"at":17,"type":"comment","text":"\"at\":9"},{"seq":2,"at":18}]}"#;
-        assert_eq!(times(text).collect::<Vec<_>>(), [17, 18]);
+        assert_eq!(cursor.hear(br#"{"snapshot":{"room":"r","epoch":"f","seq":2}}"#), Heard::Snapshot, "a restart");
+        assert_eq!(cursor.seq, Some(2));
     }
 }

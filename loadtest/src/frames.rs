@@ -10,6 +10,11 @@ pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
 impl Frames {
+    /// Whether nothing is half there.
+    pub fn is_empty(&self) -> bool {
+        self.half.is_empty()
+    }
+
     /// Calls `each` with the opcode and payload of every whole frame. The server sends neither fragments nor masks.
     pub fn feed(&mut self, bytes: &[u8], each: impl FnMut(u8, &[u8])) {
         if self.half.is_empty() {

@@ -25,6 +25,40 @@ impl Child {
         Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
     }
 
+    /// Starts it with its messages in a file. It hears nothing of a Ctrl-C at our terminal, and does not outlive us.
+    pub fn start_alone(command: &mut Command, messages: std::fs::File) -> io::Result<Self> {
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
+        Ok(Self(command.spawn()?))
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Asks it to end, and waits until it has, or the time is up.
+    pub fn end_within(&mut self, time: Duration) -> anyhow::Result<()> {
+        self.ask_to_end()?;
+        let deadline = Instant::now() + time;
+        while self.is_running() {
+            ensure!(Instant::now() < deadline, "the server does not end within {time:?}");
+            thread::park_timeout(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
     /// The same, with all its threads on one core.
     pub fn start_on(core: usize, command: &mut Command) -> io::Result<Self> {
         // SAFETY: between fork and exec only a system call is made.
@@ -69,8 +103,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        self.kill();
     }
 }
 

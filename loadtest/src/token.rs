@@ -15,16 +15,25 @@ const SHARED_BY: usize = 15;
 
 /// Where tokens come from: the server's secret, or a demo that gives them to this machine.
 pub enum Tokens {
-    Minted { key: EncodingKey, clock: Clock },
+    Minted { key: EncodingKey, clock: Clock, sim: bool },
     Demo { http: Box<Http> },
 }
 
 impl Tokens {
     pub fn from_file(path: &Path, clock: Clock) -> anyhow::Result<Self> {
-        let secret = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let secret = secret.trim();
-        ensure!(!secret.is_empty(), "{} is empty", path.display());
-        Ok(Self::Minted { key: EncodingKey::from_secret(secret.as_bytes()), clock })
+        let secret = std::fs::read_to_string(path)
+            .with_context(|| format!("the secret file {} (it holds the server's auth.secret)", path.display()))?;
+        ensure!(
+            !secret.trim().is_empty(),
+            "the secret file {} is empty: it holds the server's auth.secret",
+            path.display()
+        );
+        Ok(Self::minted(secret.trim(), clock, true))
+    }
+
+    /// Tokens of a server with this secret; those of viewers say that they are simulated, unless the world is our own.
+    pub fn minted(secret: &str, clock: Clock, sim: bool) -> Self {
+        Self::Minted { key: EncodingKey::from_secret(secret.as_bytes()), clock, sim }
     }
 
     pub async fn one(&self, room: &RoomId, role: Role, user: &str) -> anyhow::Result<String> {
@@ -32,7 +41,7 @@ impl Tokens {
             Self::Demo { http } => Rest::dev_token(http, room, role, user)
                 .await
                 .context("no token for the demo (of another server, give --secret-file)"),
-            Self::Minted { key, clock } => {
+            Self::Minted { key, clock, sim } => {
                 let claims = Claims {
                     sub: user.parse()?,
                     exp: clock.now().0 / 1_000 + TTL_SECONDS,
@@ -43,7 +52,7 @@ impl Tokens {
                     name: Some(user.to_owned()),
                     region: None,
                     promoter: None,
-                    sim: role == Role::Viewer,
+                    sim: *sim && role == Role::Viewer,
                     jti: None,
                 };
                 Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key)?)
@@ -56,10 +65,15 @@ impl Tokens {
         let shared_by = if matches!(self, Self::Demo { .. }) { SHARED_BY } else { 1 };
         let mut tokens = Vec::with_capacity(count);
         while tokens.len() < count {
-            let token = self.one(room, Role::Viewer, &format!("crowd-{}", tokens.len())).await?;
+            let token = self.one(room, Role::Viewer, &person(tokens.len())).await?;
             let share = shared_by.min(count - tokens.len());
             tokens.extend(std::iter::repeat_n(token, share));
         }
         Ok(tokens)
     }
+}
+
+/// Who the viewer with this number is.
+pub fn person(number: usize) -> String {
+    format!("crowd-{number}")
 }

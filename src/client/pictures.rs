@@ -44,6 +44,8 @@ pub struct Pictures {
     highest: Option<u64>,
     /// The number that the next picture begins with; none before the first keyframe.
     next: Option<u64>,
+    /// When the first packet came, which may be of no keyframe.
+    began: Option<Instant>,
     last: Option<(u32, Instant)>,
     /// The ticks between the last two pictures that followed each other.
     ticks: Option<u32>,
@@ -57,6 +59,7 @@ impl Pictures {
     }
 
     pub fn arrived(&mut self, arrival: Arrival, now: Instant) {
+        self.began.get_or_insert(now);
         let number = self.number(arrival.sequence);
         if self.next.is_none() && arrival.starts_key {
             self.next = Some(number);
@@ -80,9 +83,11 @@ impl Pictures {
         }
     }
 
-    /// Whether packets wait behind a hole for so long that a keyframe should be asked for.
+    /// Whether packets wait behind a hole, or for the first keyframe, for so long that one should be asked for.
     pub fn is_stuck(&self, now: Instant) -> bool {
-        !self.waiting.is_empty() && self.last.is_none_or(|(_, at)| now.saturating_duration_since(at) > STUCK_AFTER)
+        let waits = self.next.is_none() || !self.waiting.is_empty();
+        let since = self.last.map(|(_, at)| at).or(self.began);
+        waits && since.is_some_and(|at| now.saturating_duration_since(at) > STUCK_AFTER)
     }
 
     /// The sequence number with its cycles.
@@ -159,7 +164,7 @@ mod tests {
             sequence: (60_000 + number) as u16,
             timestamp: (picture as u32).wrapping_mul(3_600).wrapping_sub(90_000),
             ends: number % 3 == 2,
-            starts_key: number % 150 == 0,
+            starts_key: number.is_multiple_of(150),
         }
     }
 
@@ -214,8 +219,9 @@ mod tests {
             pictures.arrived(packet(number), at(start, number));
         }
         assert_eq!(pictures.stats(), PictureStats::default());
+        assert!(!pictures.is_stuck(start) && pictures.is_stuck(at(start, 30)), "and one is asked for");
         pictures.arrived(packet(150), start);
-        for number in (152..20_000).filter(|number| number % 150 != 0) {
+        for number in (152..20_000_u64).filter(|number| !number.is_multiple_of(150)) {
             pictures.arrived(packet(number), start);
         }
         assert!(pictures.waiting.len() <= WAITING_MAX);

@@ -34,6 +34,9 @@ pub struct MaybeBearer {
     pub shop: Arc<Shop>,
 }
 
+/// The shop that something public is read in: a token leads there, and is not asked for.
+pub struct Shown(pub Arc<Shop>);
+
 /// Whose token it is, whatever it is for.
 pub struct MaybeToken(pub Option<Person>);
 
@@ -79,12 +82,26 @@ impl FromRequestParts<App> for MaybeBearer {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let person = bearer(&parts.headers)?.map(|token| app.shop.person(token)).transpose()?;
-        let room = named_room(parts).await?;
-        let shop = match &person {
-            Some(person) => app.rehearsals.of(person, room.as_ref())?,
-            None => room.map_or_else(|| Ok(app.shop.clone()), |room| app.rehearsals.at(&room))?,
-        };
+        let shop = shop_of(app, person.as_ref(), named_room(parts).await?)?;
         Ok(Self { person, shop })
+    }
+}
+
+fn shop_of(app: &App, person: Option<&Person>, named: Option<RoomId>) -> Result<Arc<Shop>, Fault> {
+    match (person, named) {
+        (Some(person), named) => app.rehearsals.of(person, named.as_ref()),
+        (None, Some(named)) => app.rehearsals.at(&named),
+        (None, None) => Ok(app.shop.clone()),
+    }
+}
+
+impl FromRequestParts<App> for Shown {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let token = bearer(&parts.headers).ok().flatten();
+        let person = token.and_then(|token| app.shop.person(token).ok());
+        Ok(Self(shop_of(app, person.as_ref(), named_room(parts).await?)?))
     }
 }
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Answer, App,
-    extract::{Bearer, IdempotencyKey, Ids, Json, MaybeBearer},
+    Answer,
+    extract::{Bearer, IdempotencyKey, Ids, Json, MaybeBearer, Shown},
     ok,
     orders::replayed,
     query,
@@ -32,7 +32,7 @@ pub(super) async fn put(
     Ok(ok(&shop.put_product(&person, id, body).await?))
 }
 
-pub(super) async fn get(MaybeBearer { shop, .. }: MaybeBearer, Ids(id): Ids<ProductId>) -> Answer {
+pub(super) async fn get(Shown(shop): Shown, Ids(id): Ids<ProductId>) -> Answer {
     Ok(ok(&shop.product(&id)?))
 }
 
@@ -71,6 +71,6 @@ pub(super) async fn ledger(MaybeBearer { person, shop }: MaybeBearer, Ids(sku): 
     Ok(ok(&shop.ledger(person.as_ref(), &sku, asked.after, limit).await?))
 }
 
-pub(super) async fn keys(MaybeBearer { shop, .. }: MaybeBearer) -> Response {
+pub(super) async fn keys(Shown(shop): Shown) -> Response {
     ok(&json!({ "keys": [shop.desk.public_key()] }))
 }

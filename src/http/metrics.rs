@@ -4,19 +4,30 @@ use std::sync::atomic::Ordering;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, Uri, header},
     response::{IntoResponse, Response},
 };
 use prometheus::{
     Encoder, TextEncoder,
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
+use serde::Deserialize;
 
-use super::{Answer, App, extract::bearer, quality};
-use crate::protocol::{ErrorCode, Fault};
+use super::{Answer, App, extract::bearer, quality, query};
+use crate::{
+    id::RoomId,
+    protocol::{ErrorCode, Fault},
+};
+
+#[derive(Deserialize)]
+struct MetricsQuery {
+    room: Option<RoomId>,
+}
 
 /// Open in the demo; else for an admin, or the scraper's own token.
-pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Answer {
+/// `?room=` of a rehearsal: that one's rooms and orders in place of the real ones.
+pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap, uri: Uri) -> Answer {
+    let asked: MetricsQuery = query(&uri)?;
     if !app.demo {
         let token = bearer(&headers)?.ok_or_else(|| Fault::new(ErrorCode::Unauthorized, "metrics need a token"))?;
         let scraper = !app.metrics.token.is_empty()
@@ -26,6 +37,10 @@ pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Answe
             app.shop.person(token)?.may_operate()?;
         }
     }
+    let app = match asked.room {
+        Some(room) => App { shop: app.rehearsals.at(&room)?, ..app },
+        None => app,
+    };
     Ok(text(&app).into_response())
 }
 

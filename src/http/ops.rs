@@ -70,6 +70,19 @@ pub(super) async fn ops(State(app): State<App>, Bearer { person, .. }: Bearer) -
     Ok(ok(&report(&app)))
 }
 
+/// Counted nowhere else.
+fn rehearsals(app: &App) -> Vec<Value> {
+    let row = |rehearsal: &crate::session::rehearsal::Rehearsal| {
+        let facts = rehearsal.room.facts();
+        json!({
+            "id": facts.id, "rehearsal_of": facts.rehearsal_of(), "title": facts.title,
+            "ends_at": app.rehearsals.ends_at(facts), "viewers": rehearsal.room.audience().tally().viewers,
+            "connections": rehearsal.room.audience().connections(),
+        })
+    };
+    app.rehearsals.list().iter().map(|rehearsal| row(rehearsal)).collect()
+}
+
 fn report(app: &App) -> Value {
     let (fanout, media, desk) = (app.fanout.stats(), app.shop.media.stats(), app.shop.desk.stats());
     let rooms = app.shop.rooms.list();
@@ -116,6 +129,7 @@ fn report(app: &App) -> Value {
             "sse": app.streams.load(Ordering::Relaxed), "channel": app.channels.len(), "peers": media.peers,
         },
         "rooms": rows,
+        "rehearsals": rehearsals(app),
         "quality": quality::rooms(app),
         "rates": shown_rates,
         "queues": {

@@ -103,7 +103,16 @@ pub(super) async fn list(State(app): State<App>) -> Response {
 }
 
 pub(super) async fn snapshot(State(app): State<App>, Ids(room): Ids<RoomId>) -> Answer {
-    Ok(ok(&app.rehearsals.at(&room)?.snapshot(&room).await?))
+    let shop = app.rehearsals.at(&room)?;
+    let snapshot = shop.snapshot(&room).await?;
+    if shop.rehearsal_of.is_none() {
+        return Ok(ok(&snapshot));
+    }
+    let handle = shop.room(&room)?;
+    let mut body = serde_json::to_value(&snapshot).expect("a snapshot is plain data");
+    body["state_hash"] = handle.state_hash().await?.into();
+    body["ends_at"] = json!(app.rehearsals.ends_at(handle.facts()));
+    Ok(ok(&body))
 }
 
 #[derive(Deserialize)]

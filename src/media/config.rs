@@ -47,6 +47,9 @@ pub struct Config {
     pub publisher_bitrate_max: u32,
     /// How long packets are gathered before they go out together, in milliseconds. 0: not at all.
     pub coalesce_ms: u64,
+    /// How long a packet of sound waits for a picture to go out with, in milliseconds: a send costs more than what is
+    /// in it.
+    pub sound_coalesce_ms: u64,
     /// Seconds between two sender reports to a viewer.
     pub report_seconds: u64,
     /// Bytes that a worker holds for a socket that takes no more. Full: packets are dropped and counted.
@@ -86,8 +89,9 @@ impl Default for Config {
             audio_only_seconds: 3,
             publisher_bitrate_max: 4_000_000,
             coalesce_ms: 1,
+            sound_coalesce_ms: 15,
             report_seconds: 2,
-            send_queue_bytes_max: 8 * 1024 * 1024,
+            send_queue_bytes_max: 32 * 1024 * 1024,
             socket_buffer_bytes: 4 * 1024 * 1024,
             feed_queue_max: 256,
             mailbox_max: 4096,
@@ -183,6 +187,10 @@ impl Config {
 
     pub(super) fn coalesce_time(&self) -> Duration {
         Duration::from_millis(self.coalesce_ms)
+    }
+
+    pub(super) fn sound_coalesce_time(&self) -> Duration {
+        Duration::from_millis(self.sound_coalesce_ms)
     }
 
     pub(super) fn report_interval(&self) -> Duration {

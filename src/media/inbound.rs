@@ -143,6 +143,9 @@ impl Worker {
             publisher.source.wants_keyframe.fetch_and(!(1 << packet.track), Ordering::AcqRel);
             publisher.throttles[usize::from(packet.track)].satisfy();
         }
+        let config = &self.registry.config;
+        let is_sound = !publisher.source.is_video(packet.track) && publisher.source.has_video();
+        let patience = if is_sound { config.sound_coalesce_time() } else { config.coalesce_time() };
         publisher.packets.push(packet);
         publisher.media_at = Some(now);
         if !publisher.source.is_live.load(Ordering::Relaxed) {
@@ -150,7 +153,7 @@ impl Worker {
             let media_ms = publisher.intake.media_ms().unwrap_or(0);
             self.go_live(room, &source, media_ms, now);
         }
-        self.note_pending(number, now);
+        self.note_pending(number, patience, now);
         Ok(())
     }
 
@@ -193,7 +196,7 @@ impl Worker {
         let clock = SenderClock { ntp: report.ntp_time, rtp: report.rtp_time, at: now };
         if let Some(clock) = publisher.intake.note_clock(report.ssrc, clock) {
             publisher.clocks.push(clock);
-            self.note_pending(number, now);
+            self.note_pending(number, self.registry.config.sound_coalesce_time(), now);
         }
     }
 

@@ -158,7 +158,9 @@ impl Peer {
         let (Role::Viewer(viewer), Some(keys), Some(path)) = (&mut self.role, &mut self.keys, self.path) else {
             return Served::default();
         };
-        viewer.serve(feed, late, &mut Sending { keys, path, egress, counts }, now)
+        let served = viewer.serve(feed, late, &mut Sending { keys, path, egress, counts: &mut *counts }, now);
+        counts.drop_many(Dropped::NoCommonCodec, served.unplayable);
+        served
     }
 
     pub fn send_rtcp(&mut self, packets: &[Box<dyn Rtcp>], egress: &mut Egress, counts: &mut Counts) {

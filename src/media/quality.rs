@@ -209,7 +209,7 @@ impl Book {
             let sent = self.sent.iter().flatten().find(|(middle, _)| *middle == block.last_sender_report);
             let Some((_, at)) = sent else { continue };
             // The delay is in units of 2^-16 seconds.
-            let delay = Duration::from_micros(u64::from(block.delay) * 1_000_000 >> 16);
+            let delay = Duration::from_micros((u64::from(block.delay) * 1_000_000) >> 16);
             let Some(trip) = now.saturating_duration_since(*at).checked_sub(delay) else { continue };
             if trip > ROUND_TRIP_MAX {
                 continue;

@@ -103,6 +103,10 @@ impl Source {
         self.codecs.get(usize::from(track)).is_some_and(|codec| codec.kind() == Kind::Video)
     }
 
+    pub fn has_video(&self) -> bool {
+        self.codecs.iter().any(|codec| codec.kind() == Kind::Video)
+    }
+
     /// The track whose pictures are counted: of layers, which all have the same ones, the first.
     pub fn counts_frames(&self, track: u8) -> bool {
         self.codecs.iter().position(|codec| codec.kind() == Kind::Video) == Some(usize::from(track))

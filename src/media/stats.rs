@@ -30,7 +30,7 @@ pub enum Dropped {
     Padding,
     /// Media from a viewer, or from a publisher who was replaced.
     NotPublishing,
-    /// For a viewer who cannot decode the publisher's codec.
+    /// A burst of a track for a viewer who cannot decode its codec.
     NoCommonCodec,
     /// Would have reused an outgoing number. Never expected.
     NumberReused,

@@ -24,8 +24,8 @@ const SWITCH_BYTES_MAX: usize = 96 * 1024;
 const LAG_MAX: u64 = 256;
 /// How often the layer is chosen.
 const CHOOSE_EVERY: Duration = Duration::from_millis(100);
-/// What may go out to one viewer at once.
-const BURST: Duration = Duration::from_millis(5);
+/// What may go out to one viewer at once is what her rate has in this time: an ordinary picture goes in one send.
+const BURST: Duration = Duration::from_millis(30);
 /// Packets go out at this multiple of the estimate: a link's queue holds a picture for less time than we would.
 const PACE: f32 = 2.5;
 /// And at this multiple of the layer's rate, whatever the estimate, until this long after the beginning: nothing is
@@ -71,11 +71,15 @@ pub struct Served {
     pub wants: u32,
     /// There is more for her than she may be sent now.
     pub lags: bool,
+    /// Tracks of a codec that she cannot decode.
+    pub unplayable: u64,
 }
 
 impl Viewer {
     /// `reports`: whether transport-wide feedback was agreed.
-    pub fn new(legs: Vec<Leg>, reports: bool, config: &Config, now: Instant) -> Self {
+    pub fn new(mut legs: Vec<Leg>, reports: bool, config: &Config, now: Instant) -> Self {
+        // Packets of one size share a send if the last is the only smaller one: the sound goes behind the picture.
+        legs.sort_by_key(|leg| leg.kind() == Kind::Audio);
         let mut limits = Limits { max_bps: config.viewer_bitrate_max, ..Limits::default() };
         // Who reports on no packet is sent everything until she tells of loss.
         limits.start_bps = if reports { config.viewer_bitrate_start } else { limits.max_bps };
@@ -132,9 +136,6 @@ impl Viewer {
             }
             return;
         };
-        if !leg.plays(tap.codec) {
-            return;
-        }
         follow(leg, &tap, feed, self.fast_start_bytes_max, served, now);
         for packet in late {
             if let Ok(stamp) = self.legs[place].late(packet, now) {
@@ -276,14 +277,10 @@ impl Viewer {
 
 /// Begins on `tap` if the leg is not there, or has lost its place.
 fn follow(leg: &mut Leg, tap: &Tap, feed: &Feed, fast_start_bytes_max: usize, served: &mut Served, now: Instant) {
-    let Some(keyframe) = tap.ring.keyframe() else {
-        served.wants |= 1 << tap.track;
-        return;
-    };
     let position = leg.position();
     if position == Some((tap.track, tap.ring.stream())) {
         let lag = leg.lag(tap.ring);
-        if lag > LAG_MAX && keyframe.number > leg.cursor() {
+        if lag > LAG_MAX && tap.ring.keyframe().is_some_and(|keyframe| keyframe.number > leg.cursor()) {
             leg.begin(tap, tap.clock, now);
         } else if lag >= tap.ring.len() {
             leg.pause();
@@ -291,6 +288,14 @@ fn follow(leg: &mut Leg, tap: &Tap, feed: &Feed, fast_start_bytes_max: usize, se
         }
         return;
     }
+    if !leg.plays(tap.codec) {
+        served.unplayable += 1;
+        return;
+    }
+    let Some(keyframe) = tap.ring.keyframe() else {
+        served.wants |= 1 << tap.track;
+        return;
+    };
     // She stays on the track that she is on until the other one has a keyframe.
     let present = position.filter(|(track, stream)| feed.ring(*track).is_some_and(|ring| ring.stream() == *stream));
     let limit = if present.is_some() { SWITCH_BYTES_MAX } else { fast_start_bytes_max };

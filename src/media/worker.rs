@@ -44,9 +44,9 @@ pub struct Worker {
     pub(super) stages: HashMap<RoomId, Stage>,
     pub(super) handshakes: Handshakes,
     channels: ChannelConfig,
-    /// Publishers with packets that were not yet handed on, and when the first of these came.
+    /// Publishers with packets that were not yet handed on, and when they are.
     pending: Vec<u32>,
-    pending_since: Option<Instant>,
+    hand_on_at: Option<Instant>,
     /// Viewers who are behind, and when they are looked at.
     lagging: Vec<u32>,
     next_pace: Option<Instant>,
@@ -71,7 +71,7 @@ impl Worker {
             stages: HashMap::new(),
             channels: ChannelConfig::default(),
             pending: Vec::new(),
-            pending_since: None,
+            hand_on_at: None,
             lagging: Vec::new(),
             next_pace: None,
             next_tick: now,
@@ -81,16 +81,14 @@ impl Worker {
     /// When [`Self::turn`] has something to do even if nothing comes; none for a worker without peers.
     pub fn next_turn(&self) -> Option<Instant> {
         let is_idle = self.by_ufrag.is_empty() && self.outbox.is_empty() && self.egress.is_empty();
-        let hand_on = self.pending_since.map(|since| since + self.registry.config.coalesce_time());
-        let next = [hand_on, self.next_pace].into_iter().flatten().fold(self.next_tick, Instant::min);
+        let next = [self.hand_on_at, self.next_pace].into_iter().flatten().fold(self.next_tick, Instant::min);
         (!is_idle).then_some(next)
     }
 
     /// Everything that is due. Called after each batch of datagrams and commands.
     pub fn turn(&mut self, now: Instant) {
-        let coalesce = self.registry.config.coalesce_time();
-        if self.pending_since.is_some_and(|since| now.saturating_duration_since(since) >= coalesce) {
-            self.pending_since = None;
+        if self.hand_on_at.is_some_and(|at| now >= at) {
+            self.hand_on_at = None;
             self.hand_on(now);
         }
         if self.next_pace.is_some_and(|at| now >= at) {
@@ -242,13 +240,14 @@ impl Worker {
         }
     }
 
-    /// A publisher has something to hand on.
-    pub(super) fn note_pending(&mut self, number: u32, now: Instant) {
+    /// A publisher has something to hand on, within `patience`.
+    pub(super) fn note_pending(&mut self, number: u32, patience: Duration, now: Instant) {
         let Some(publisher) = self.peer(number).and_then(Peer::publisher) else { return };
         if !std::mem::replace(&mut publisher.is_pending, true) {
             self.pending.push(number);
         }
-        self.pending_since.get_or_insert(now);
+        let at = now + patience;
+        self.hand_on_at = Some(self.hand_on_at.map_or(at, |before| before.min(at)));
     }
 
     /// Hands every publisher's new packets to the workers that have viewers of hers.

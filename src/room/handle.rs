@@ -27,6 +27,7 @@ use crate::{
 pub(super) enum Request {
     Do { command: Command, reply: Option<oneshot::Sender<Result<Vec<Event>, Fault>>> },
     Snapshot(oneshot::Sender<Snapshot>),
+    StateHash(oneshot::Sender<String>),
     Demand(Line),
     Close(oneshot::Sender<()>),
 }
@@ -129,6 +130,13 @@ impl Handle {
     pub async fn snapshot(&self) -> Result<Snapshot, Fault> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.try_send(Request::Snapshot(reply)).map_err(|_| busy())?;
+        answer.await.map_err(|_| busy())
+    }
+
+    /// The [`state_hash`](super::state_hash()) of what is shown.
+    pub async fn state_hash(&self) -> Result<String, Fault> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.try_send(Request::StateHash(reply)).map_err(|_| busy())?;
         answer.await.map_err(|_| busy())
     }
 

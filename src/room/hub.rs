@@ -23,6 +23,7 @@ use crate::{
         notices::Notices,
         room::Room,
         showing::Showing,
+        state_hash,
         tape::{Append, Error as TapeError, Receipt, Tape, line::Line},
     },
 };
@@ -146,6 +147,9 @@ impl Hub {
             Request::Do { command, reply } => self.decide(command, reply),
             Request::Snapshot(reply) => {
                 let _ = reply.send(self.showing.snapshot(self.audience.tally().viewers));
+            }
+            Request::StateHash(reply) => {
+                let _ = reply.send(state_hash(self.showing.state()));
             }
             Request::Demand(line) => {
                 line.write(&mut self.tick.demand);

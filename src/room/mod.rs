@@ -15,6 +15,7 @@ pub mod room;
 pub mod sampler;
 pub mod showing;
 pub mod state;
+mod state_hash;
 pub mod tape;
 pub mod text;
 
@@ -25,6 +26,7 @@ pub use catalogue::{Catalogue, Rehearses, RoomFacts};
 pub use handle::{Brief, Handle, Stats};
 pub use registry::{OpenError, Outside, Rooms, Shown};
 pub use room::{Author, Command};
+pub use state_hash::state_hash;
 pub use tape::{Tape, line::Demand};
 
 /// Settings of rooms.

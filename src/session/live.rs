@@ -136,7 +136,8 @@ impl Live {
         let Some(outlet) = self.outlet.clone() else {
             return Err((Fault::new(ErrorCode::Internal, "the connection is not open"), CloseCode::Protocol));
         };
-        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at() };
+        let hears = self.shop.may_act(&person).is_ok();
+        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at(), hears };
         let limit = self.shop.limits.config().connections_per_person;
         let connection = self.shop.presence.add(newcomer, limit, join.you.is_some());
         let Some(connection) = connection else {
@@ -169,7 +170,8 @@ impl Live {
         self.answer(id, Ok(ok));
         let Some(outlet) = &self.outlet else { return };
         outlet.follow(ring.clone(), arrival.position, arrival.snapshot);
-        self.catch_up(join.you, joined, outlet).await;
+        let missed = join.you.filter(|_| self.shop.may_act(&joined.person).is_ok());
+        self.catch_up(missed, joined, outlet).await;
     }
 
     /// Sends the messages that were missed. Those that come meanwhile wait in the ledger and are read with them, so that

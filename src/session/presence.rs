@@ -49,6 +49,7 @@ struct Connection {
     who: Who,
     due: UnixMs,
     asked: bool,
+    hears: bool,
     private: Private,
 }
 
@@ -69,6 +70,8 @@ pub struct Newcomer<'a> {
     pub room: &'a RoomId,
     pub who: &'a Who,
     pub token_ends: UnixMs,
+    /// Whether private messages are for this connection: a simulated person in a real room is told none.
+    pub hears: bool,
 }
 
 /// Whose a media session is.
@@ -87,7 +90,7 @@ impl Presence {
     /// Notes a joined connection. `None` when the person has `limit` of them in this room already. One that
     /// `catches_up` is told no private message before [`Presence::has_caught_up`].
     pub fn add(&self, newcomer: Newcomer<'_>, limit: u32, catches_up: bool) -> Option<ConnectionId> {
-        let Newcomer { outlet, sub, room, who, token_ends } = newcomer;
+        let Newcomer { outlet, sub, room, who, token_ends, hears } = newcomer;
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
         let mut guard = self.lock();
         let book = &mut *guard;
@@ -101,7 +104,7 @@ impl Presence {
         book.due.insert((due, id));
         let (sub, room, who) = (sub.clone(), room.clone(), who.clone());
         let private = if catches_up { Private::Missed { more: false } } else { Private::Told };
-        book.connections.insert(id, Connection { outlet, sub, room, who, due, asked: false, private });
+        book.connections.insert(id, Connection { outlet, sub, room, who, due, asked: false, hears, private });
         Some(id)
     }
 
@@ -134,7 +137,7 @@ impl Presence {
         let book = &mut *guard;
         let (mut write, mut text) = (Some(write), Bytes::new());
         for id in book.by_sub.get(sub).into_iter().flatten() {
-            let Some(connection) = book.connections.get_mut(id) else { continue };
+            let Some(connection) = book.connections.get_mut(id).filter(|connection| connection.hears) else { continue };
             if let Private::Missed { more } = &mut connection.private {
                 *more = true;
                 continue;
@@ -270,7 +273,8 @@ mod tests {
         let (outbox, mut out) = mpsc::channel(1_000);
         let outlet = Outlet::Queue(outbox);
         let (mut committed, mut told) = (5_u64, rng.random_range(0..=5));
-        let newcomer = Newcomer { outlet: outlet.clone(), sub: &sub, room: &room, who: &who, token_ends: UnixMs(0) };
+        let newcomer =
+            Newcomer { outlet: outlet.clone(), sub: &sub, room: &room, who: &who, token_ends: UnixMs(0), hears: true };
         let id = presence.add(newcomer, 1, true).unwrap();
         // What is read at a time, and not yet sent.
         let (mut after, mut read, mut caught_up) = (2_u64, None, false);
@@ -316,7 +320,7 @@ mod tests {
         let presence = Presence::default();
         let add = || {
             let outlet = Outlet::Queue(mpsc::channel(1).0);
-            let newcomer = Newcomer { outlet, sub: &sub, room: &room, who: &who, token_ends: UnixMs(0) };
+            let newcomer = Newcomer { outlet, sub: &sub, room: &room, who: &who, token_ends: UnixMs(0), hears: true };
             presence.add(newcomer, 1, false)
         };
         let first = add().unwrap();

@@ -64,7 +64,8 @@ impl Listener {
         let who = person.who(room);
         let limit = shop.limits.config().connections_per_person;
         let outlet = Outlet::Queue(outbox);
-        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at() };
+        let hears = shop.may_act(person).is_ok();
+        let newcomer = Newcomer { outlet, sub: person.sub(), room, who: &who, token_ends: person.ends_at(), hears };
         let too_many = || Fault::new(ErrorCode::RateLimited, "too many connections of one person").retry_after(5_000);
         let connection = shop.presence.add(newcomer, limit, false).ok_or_else(too_many)?;
         // A kick that was shown meanwhile did not find this connection yet.

@@ -124,7 +124,7 @@ impl Shop {
             return Ok(publisher.and_then(|session| self.media.quality_of(session)).map(quality));
         };
         self.owned(person, room, session)?;
-        if report.tells() {
+        if report.tells() && !self.is_uncounted(person) {
             let told = self.media.watched(session, watched(report));
             told.map_err(|soon| self.limits.too_soon(soon.wait))?;
         }

@@ -200,6 +200,7 @@ export class Room extends EventTarget {
       token: () => this.#token,
       video,
       expecting: () => this.status !== 'closed' && this.state.media.live,
+      isDark: () => this.status === 'live' && !this.state.media.live,
       tell: (seen) => this.#command('quality', seen),
       want: (view) => this.#command('view', view),
       changed: (watcher) => this.#emit('video', watcher),

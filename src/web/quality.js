@@ -3,6 +3,8 @@
 
 const LOOK_EVERY_MS = 4_000;
 const TELL_EVERY_MS = 30_000;
+/** How often a viewer who waits for the first picture is looked at: one who waits for the show is no measure. */
+const WAIT_EVERY_MS = 200;
 
 export class PictureQuality {
   #leg;
@@ -20,18 +22,27 @@ export class PictureQuality {
    * @param {{pc: RTCPeerConnection, session: string|null}} leg
    * @param {object} options
    * @param {HTMLVideoElement|null} options.video where the picture is shown
-   * @param {number|null} options.wishedAt when the viewer began to wait (`performance.now()`); null when there was nothing to wait for
+   * @param {number} options.wishedAt when the viewer began to wait (`performance.now()`)
+   * @param {function(): boolean} options.isDark whether the room is known to have no picture now
    * @param {function(object): Promise} options.tell takes `{session, first_frame_ms, freezes, freeze_ms}`
    */
-  constructor(leg, { video, wishedAt, tell }) {
+  constructor(leg, { video, wishedAt, isDark, tell }) {
     this.#leg = leg;
     this.#tell = tell;
     this.#wishedAt = wishedAt;
-    if (video?.requestVideoFrameCallback && wishedAt !== null) {
-      video.requestVideoFrameCallback((now) => (this.#firstFrame ??= Math.round(now - this.#wishedAt)));
-    }
+    if (video?.requestVideoFrameCallback) this.#awaitPicture(video, isDark);
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     leg.ended.then(() => clearInterval(this.#timer));
+  }
+
+  #awaitPicture(video, isDark) {
+    let wasDark = isDark();
+    const timer = setInterval(() => (wasDark ||= isDark() || document.hidden), WAIT_EVERY_MS);
+    this.#leg.ended.then(() => clearInterval(timer));
+    video.requestVideoFrameCallback((now) => {
+      clearInterval(timer);
+      if (!wasDark) this.#firstFrame = Math.round(now - this.#wishedAt);
+    });
   }
 
   async #look() {

@@ -3,6 +3,7 @@
 import { Room } from './maishou.js';
 import { bitrate, clock, count, part, setText } from './format.js';
 import { showNotice } from './notice.js';
+import { Rehearsing } from './rehearsal.js';
 import { Session, roomOfPage } from './session.js';
 import { Broadcast } from './studio-broadcast.js';
 import { paintHealth } from './studio-health.js';
@@ -26,6 +27,7 @@ function enter() {
 
   new DeskGoods(room, session.claims);
   new DeskTalk(room);
+  new Rehearsing(room);
   wireHead(room, broadcast);
   wireObs(room);
   room.addEventListener('change', ({ detail }) => paint(room, broadcast, detail.changed));

@@ -2,10 +2,12 @@
 
 import { Room } from './maishou.js';
 import { count, icon, part, setText } from './format.js';
+import { paintRehearsal } from './rehearsal.js';
 import { Session, roomOfPage } from './session.js';
 import { CatchUp } from './viewer-catch-up.js';
 import { Goods } from './viewer-goods.js';
 import { Orders } from './viewer-orders.js';
+import { PictureChoice } from './viewer-picture.js';
 import { Sheet } from './viewer-sheet.js';
 import { Talk } from './viewer-talk.js';
 import { showNotice } from './notice.js';
@@ -30,8 +32,12 @@ function enter() {
   const goods = new Goods(room, (product) => sheet.open(product));
   new Talk(room);
   new CatchUp(room, (product) => sheet.open(product));
+  const choice = new PictureChoice(room, () => paintPoster(room));
 
-  room.addEventListener('change', ({ detail }) => paint(room, detail.changed));
+  room.addEventListener('change', ({ detail }) => {
+    paint(room, detail.changed);
+    choice.show(room.state.media.live);
+  });
   room.addEventListener('status', ({ detail }) => paintStatus(room, detail, goods));
   room.addEventListener('private', ({ detail }) => tellPrivate(detail));
   room.addEventListener('video', () => paintPoster(room));
@@ -57,6 +63,7 @@ function paint(room, changed) {
     setText(byId('title'), title);
     setText(byId('avatar'), [...title][0]);
     document.title = `${title} · Maishou`;
+    paintRehearsal(room);
   }
   if (changed.has('show') || changed.has('media')) {
     const live = state.show.running;
@@ -137,6 +144,7 @@ function posterWords(room) {
     if (show.running) return 'away';
     return show.started_at ? 'ended' : 'waiting';
   }
+  if (room.watcher?.layer === 'audio') return 'audio_only';
   return video.videoWidth > 0 ? null : 'connecting';
 }
 

@@ -36,6 +36,7 @@ export class Watcher {
    * @param {function(): string} options.token
    * @param {HTMLVideoElement|null} options.video where the picture goes; null to use the data channel only
    * @param {function(): boolean} options.expecting whether packets should be arriving now
+   * @param {function(): boolean} options.isDark whether the room is known to have no picture now
    * @param {function(object): Promise} [options.tell] told what the viewer sees, now and then
    * @param {function(object): Promise} [options.want] told which layer of the picture is wanted, and how large it is shown
    * @param {function(Watcher)} [options.changed] called after each change of `state`
@@ -113,7 +114,7 @@ export class Watcher {
       pc.addTransceiver('video', { direction: 'recvonly' });
       pc.addTransceiver('audio', { direction: 'recvonly' });
       const leg = this.#legOf(pc);
-      leg.wishedAt = this.#options.expecting() ? performance.now() : null;
+      leg.wishedAt = performance.now();
       const { endpoint, token } = this.#options;
       leg.session = await negotiate(pc, endpoint, token(), this.#stop.signal);
       // The page tells whether the picture runs; a debug handle wants the newest connection.
@@ -158,7 +159,7 @@ export class Watcher {
       whenLost(leg.pc, leg.lost);
       this.#lookAfter(leg);
       const { video, tell, want } = this.#options;
-      if (tell) new PictureQuality(leg, { video, wishedAt: leg.wishedAt, tell });
+      if (tell) new PictureQuality(leg, { video, wishedAt: leg.wishedAt, isDark: this.#options.isDark, tell });
       if (want) new PictureSize(leg, { video, layer: () => this.#layer, want });
     }
     if (!old) return;

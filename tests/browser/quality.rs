@@ -10,12 +10,10 @@ use crate::{
     support::{
         chrome::{Chrome, Habits},
         page::Page,
-        relay::{Line, Relay},
+        relay::{ANYBODY_ELSE, Line, Relay},
     },
 };
 
-/// Where the browser's packets come from.
-const BROWSER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const ENCODER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 
 #[tokio::test]
@@ -52,13 +50,13 @@ async fn the_studio_says_when_the_anchors_network_loses_her_picture_and_when_it_
         |names: &str| format!("/^({names})$/.test(document.querySelector('{}').dataset.trouble)", hook("health"));
     studio.wait_for(&trouble("")).await;
 
-    relay.to_server(BROWSER, Line::losing(0.2));
+    relay.to_server(ANYBODY_ELSE, Line::losing(0.2));
     studio.wait_for(&trouble("loss|loss_bad")).await;
     let words: String = studio.eval(&format!("document.querySelector('{}').innerText", hook("health"))).await;
     assert!(words.starts_with("上行网络丢包") && words.contains('%'), "{words}");
     screenshot(&studio, "studio-loss-1440x900.png").await;
 
-    relay.to_server(BROWSER, Line::default());
+    relay.to_server(ANYBODY_ELSE, Line::default());
     studio.wait_for_at_most(&trouble("|bandwidth|cpu"), Duration::from_secs(40)).await;
 }
 

@@ -114,7 +114,7 @@ async fn narrows_and_widens(watcher: &Watcher, narrow: impl FnOnce(), widen: imp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "layers are not chosen by bandwidth yet"]
+#[ignore = "times of a second or two want a machine with nothing else to do: run with --ignored"]
 async fn a_narrow_link_has_a_layer_that_fits_and_gets_the_large_one_back() {
     let far = Far::open(23).await;
     let anchor = far.go_live_with(layered_clip()).await;
@@ -133,7 +133,7 @@ async fn a_narrow_link_has_a_layer_that_fits_and_gets_the_large_one_back() {
 
 /// The same by the kernel's own token bucket, where a namespace can be made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "layers are not chosen by bandwidth yet"]
+#[ignore = "times of a second or two want a machine with nothing else to do: run with --ignored"]
 async fn a_line_narrowed_by_the_kernel_has_a_layer_that_fits_too() {
     let Some(namespace) = Namespace::make() else { return println!("skipped: no namespace can be made here") };
     let server = Plan::default().inside(&namespace).set("MEDIA__QUALITY_INTERVAL_MS", "0").start().await;

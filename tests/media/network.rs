@@ -66,6 +66,10 @@ fn from(address: IpAddr) -> Config {
     Config { bind: Some(address), ..Config::default() }
 }
 
+/// From a publisher's first packets, which are sound, to her picture at a viewer. (A browser that watches a browser has
+/// it in a quarter of a second.)
+const PICTURE_BACK: Duration = Duration::from_secs(2);
+
 /// The server's answer; none when it was asked a little too often, or has none.
 pub(super) async fn ask(viewer: &Viewer, report: &QualityReport) -> Option<Quality> {
     match viewer.quality(report).await {
@@ -98,7 +102,10 @@ async fn five_percent_of_loss_cost_hardly_a_picture() {
 
     // The relay did what it was asked to.
     let metrics = far.metrics().await;
-    assert!(figure(&metrics, "maishou_retransmissions_total").is_some_and(|count| count > 50.0), "{metrics}");
+    let resent = figure(&metrics, "maishou_retransmissions_total").expect("a counter");
+    let all = figure(&metrics, "maishou_rtp_packets_total{way=\"out\"}").expect("a counter");
+    println!("5 % loss: {resent} of {all} packets were sent again");
+    assert!(resent > 20.0 && resent < all * 0.25, "what was lost, and not much more: {resent} of {all}");
     anchor.stop().await;
 }
 
@@ -192,7 +199,7 @@ async fn an_anchor_whose_network_is_gone_is_missed_soon_and_her_picture_is_back_
     let sends_at = std::time::Instant::now();
     let after = watcher.wait_for(DEADLINE, |stats| stats.pictures.shown > shown + 1).await.expect("it goes on");
     println!("anchor lost: told after {told:?}, picture {:?} after her first packets", sends_at.elapsed());
-    assert!(sends_at.elapsed() < Duration::from_secs(1), "{after:?}");
+    assert!(sends_at.elapsed() < PICTURE_BACK, "{after:?}");
     assert!(!after.gone, "without joining again");
     anchor.stop().await;
 }

@@ -14,8 +14,8 @@ use super::{
 use crate::support::{server::Plan, ws::Ws};
 
 /// One line of the table. Those who are not named are refused with `refusal`; without one, everybody may.
-struct Rule {
-    command: &'static str,
+pub struct Rule {
+    pub command: &'static str,
     /// What those who may are answered: `None` is `ok`.
     done: Option<&'static str>,
     may: &'static [Person],
@@ -35,7 +35,7 @@ const MODERATORS: &[Person] = &[Anchor, Assistant, Moderator, Admin];
 const BUYER_AND_SHOP: &[Person] = &[Viewer, Owner, Admin];
 const BUYER: &[Person] = &[Viewer];
 
-const RULES: &[Rule] = &[
+pub const RULES: &[Rule] = &[
     all("comment", None),
     all("like", None),
     all("hold", None),
@@ -134,7 +134,7 @@ async fn joined(world: &World, person: Person) -> Ws {
 }
 
 /// What the command is about, new each time.
-async fn fields(world: &World, command: &str) -> Value {
+pub async fn fields(world: &World, command: &str) -> Value {
     // Nobody's public name: who may has something to act on, and no tester is silenced.
     let who = "AAAAAAAAAAAA";
     match command {

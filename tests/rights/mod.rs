@@ -3,6 +3,7 @@
 mod commands;
 mod people;
 mod routes;
+mod simulated;
 mod special;
 
 use std::sync::atomic::{AtomicU32, Ordering};

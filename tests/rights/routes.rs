@@ -16,7 +16,7 @@ use crate::support::{rest::Call, server::Plan};
 
 /// What somebody gets who is not named in a rule.
 #[derive(Clone, Copy)]
-enum Others {
+pub enum Others {
     /// The token is for the room or not, it does not matter: 403.
     Forbidden,
     /// The thing is not theirs to know of.
@@ -32,9 +32,9 @@ enum Others {
 }
 
 /// One line of the table.
-struct Rule {
+pub struct Rule {
     /// As the reference names it.
-    operation: &'static str,
+    pub operation: &'static str,
     /// The status of those who may.
     done: u16,
     may: &'static [Person],
@@ -58,7 +58,7 @@ const fn open(operation: &'static str, done: u16) -> Rule {
     rule(operation, done, &[], Others::Public)
 }
 
-const RULES: &[Rule] = &[
+pub const RULES: &[Rule] = &[
     open("get /healthz", 200),
     open("get /readyz", 200),
     open("get /openapi.json", 200),
@@ -67,6 +67,8 @@ const RULES: &[Rule] = &[
     rule("post /v1/rooms", 201, &[Owner, OtherMerchant, Admin], Others::Forbidden),
     open("get /v1/rooms", 200),
     open("get /v1/rooms/{room}", 200),
+    // A real room stays, whoever asks.
+    rule("delete /v1/rooms/{room}", 409, &[Admin], Others::Forbidden),
     rule("post /v1/rooms/{room}/show", 200, HOSTS, Others::Forbidden),
     rule("put /v1/rooms/{room}/shelf", 200, HOSTS_WHO_SHELVE, Others::Forbidden),
     rule("post /v1/rooms/{room}/pin", 200, HOSTS_WHO_PIN, Others::Forbidden),
@@ -183,9 +185,14 @@ async fn the_table_has_every_route_of_the_reference_and_no_other() {
 }
 
 /// The operation, on things that are there, with a body that nobody could take offence at.
-async fn call(world: &World, operation: &str) -> Call {
+pub async fn call(world: &World, operation: &str) -> Call {
+    call_in(world, operation, ROOM, "").await
+}
+
+/// The same, with this room in the path and this at its end.
+pub async fn call_in(world: &World, operation: &str, room: &str, end: &str) -> Call {
     let (method, path) = operation.split_once(' ').expect("a method and a path");
-    let mut path = path.replace("{room}", ROOM).replace("{product}", "lamp").replace("{sku}", SKU);
+    let mut path = path.replace("{room}", room).replace("{product}", "lamp").replace("{sku}", SKU);
     if path.contains("{hold}") {
         path = path.replace("{hold}", &world.hold().await);
     }
@@ -198,6 +205,7 @@ async fn call(world: &World, operation: &str) -> Call {
         path = path.replace("{session}", &session);
         etag = tag;
     }
+    path.push_str(end);
     let method: Method = method.to_uppercase().parse().expect("a method");
     let call = world.rest().call(method, &path);
     body(world, operation, call, &etag)

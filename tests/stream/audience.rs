@@ -23,7 +23,7 @@ async fn people_are_counted_once_and_simulated_ones_are_shown_to_operators_only(
             hall.server.tokens.mint(&with(claims(ROOM, "viewer", &format!("sim-{number}")), json!({ "sim": true })));
         let mut ws = hall.server.ws(ROOM).await;
         ws.join(&token).await;
-        ws.ok("like", json!({ "count": 10 })).await;
+        assert_eq!(ws.refused("like", json!({ "count": 10 })).await, "rehearsal_only");
         robots.push(ws);
     }
     let robot_stream = with(claims(ROOM, "viewer", "sim-9"), json!({ "sim": true }));

@@ -19,6 +19,8 @@ use super::server::{Plan, Server};
 
 /// Where the relay is, as clients see it.
 const RELAY_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+/// Clients whose addresses are not known, as a browser's, which may choose any of the machine's.
+pub const ANYBODY_ELSE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const DATAGRAM_LEN_MAX: usize = 2_048;
 /// Datagrams that wait to be looked at; the network is the one that queues.
 const WAITING_MAX: usize = 4_096;
@@ -144,7 +146,7 @@ async fn carry(
     let (mut up, mut down) = (Queue::default(), Queue::default());
     let mut buffer = [0; DATAGRAM_LEN_MAX];
     loop {
-        let conditions = book.lock().expect("no holder panics").get(&client.ip()).copied().unwrap_or_default();
+        let conditions = conditions_of(client.ip(), &book);
         tokio::select! {
             datagram = from_client.recv() => match datagram {
                 Some(datagram) => up.take(datagram, &conditions.to_server, &mut random),
@@ -158,6 +160,11 @@ async fn carry(
             datagram = down.next() => drop(front.send_to(&datagram, client).await),
         }
     }
+}
+
+fn conditions_of(client: IpAddr, book: &Book) -> Conditions {
+    let book = book.lock().expect("no holder panics");
+    book.get(&client).or_else(|| book.get(&ANYBODY_ELSE)).copied().unwrap_or_default()
 }
 
 /// The datagrams that are on their way.
