@@ -38,9 +38,20 @@ pub struct SessionQuality {
     /// The part of her packets that did not arrive at the first attempt, lately; 0 to 1.
     pub loss: Option<f32>,
     pub round_trip: Option<Duration>,
+    /// What a viewer's link is estimated to carry, a second.
+    pub link_bits: Option<u64>,
     /// Which of the publisher's layers a viewer gets, from 0 for the smallest.
     pub layer: Option<u8>,
     pub watched: Watched,
+}
+
+/// What a viewer's link is estimated to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    /// What it carries, a second.
+    pub bits: u32,
+    pub loss: f32,
+    pub round_trip: Option<Duration>,
 }
 
 /// What a viewer's player counted since her session began.
@@ -76,6 +87,7 @@ struct Book {
     next_sent: usize,
     round_trip: Option<Duration>,
     layer: Option<u8>,
+    link: Option<Link>,
     watched: Watched,
     told_at: Instant,
     has_told: bool,
@@ -112,6 +124,7 @@ impl Quality {
                 next_sent: 0,
                 round_trip: None,
                 layer: None,
+                link: None,
                 watched: Watched::default(),
                 told_at: now,
                 has_told: false,
@@ -147,9 +160,10 @@ impl Quality {
         book.note_echoes(blocks, now);
     }
 
-    /// The layer that a viewer gets from now on.
-    pub fn switched(&self, layer: Option<u8>) {
-        self.book().layer = layer;
+    /// The layer that a viewer gets from now on, and why.
+    pub fn switched(&self, layer: Option<u8>, link: Link) {
+        let mut book = self.book();
+        (book.layer, book.link) = (layer, Some(link));
     }
 
     /// What a viewer's player counted, at most once per `interval`. Returns what is new in it. Nobody's word makes more
@@ -163,8 +177,9 @@ impl Quality {
         SessionQuality {
             bits: book.rates.bits,
             frames: book.rates.frames_per_second,
-            loss: book.loss,
-            round_trip: book.round_trip,
+            loss: book.loss.or(book.link.map(|link| link.loss)),
+            round_trip: book.round_trip.or(book.link.and_then(|link| link.round_trip)),
+            link_bits: book.link.map(|link| u64::from(link.bits)),
             layer: book.layer,
             watched: book.watched,
         }

@@ -155,7 +155,7 @@ impl Worker {
                 reports.push(report);
             }
         }
-        peer.session.quality.switched(viewer.layer_shown(feed));
+        peer.session.quality.switched(viewer.layer_shown(feed), viewer.link());
         peer.session.quality.reported_to_viewer(&reports, now);
         if !reports.is_empty() {
             let reports: Vec<Box<dyn rtcp::Packet>> = reports.into_iter().map(|report| Box::new(report) as _).collect();

@@ -12,6 +12,7 @@ use super::{
     layers::{Layer, Layers, Patience, Target, Wish},
     pacer::Pacer,
     peer::Sending,
+    quality::Link,
     ring::Ring,
     stage::Feed,
     stats::Dropped,
@@ -204,8 +205,10 @@ impl Viewer {
         self.remb = Some(bits_per_second.clamp(0.0, u32::MAX as f32) as u32);
     }
 
-    pub fn estimate(&self) -> u32 {
-        self.bandwidth.estimate()
+    /// What is known of her link.
+    pub fn link(&self) -> Link {
+        let Self { bandwidth, .. } = self;
+        Link { bits: bandwidth.estimate(), loss: bandwidth.loss(), round_trip: bandwidth.round_trip() }
     }
 
     fn choose(&mut self, feed: &Feed, now: Instant) {

@@ -67,6 +67,9 @@ pub struct Quality {
     pub loss: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f64>,
+    /// What a viewer's link is estimated to carry, a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_bits: Option<u64>,
     /// The layer that a viewer gets, from 0 for the smallest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<u8>,

@@ -168,6 +168,7 @@ fn quality(seen: SessionQuality) -> Quality {
         frames: seen.frames,
         loss: seen.loss,
         round_trip_ms: seen.round_trip.map(|time| (time.as_secs_f64() * 1e4).round() / 10.0),
+        link_bits: seen.link_bits,
         layer: seen.layer,
     }
 }

@@ -105,15 +105,15 @@ impl Viewer {
         if at / 1_000 % 33 < 17 {
             self.credit += media_bps * 33.0 / 17.0 / 8e3;
         }
-        if at % 2_000_000 == 0 {
+        if at.is_multiple_of(2_000_000) {
             self.credit += self.keyframe_bytes;
         }
         while self.credit >= PACKET as f64 {
             self.credit -= PACKET as f64;
             self.send(PACKET, link, at);
         }
-        if at / 1_000 % 5 == 0 {
-            if at / 1_000 % 50 == 0 {
+        if (at / 1_000).is_multiple_of(5) {
+            if (at / 1_000).is_multiple_of(50) {
                 self.bandwidth.turn(now);
                 self.bandwidth.probe(self.wanted_bps, now);
             }
