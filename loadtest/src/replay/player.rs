@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use super::{Deeds, Outcome, Show, cast::Cast, show::at, stage::Stage};
 
 /// How long the last counts may take to be shown.
-const SETTLES_IN: Duration = Duration::from_secs(10);
+const SETTLES_IN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A comment that comes too soon by the rounding of times is said again so often.
 const SAYS_AGAIN_MAX: u32 = 20;

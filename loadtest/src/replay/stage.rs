@@ -159,7 +159,7 @@ fn total(count: &StockCount) -> u64 {
 }
 
 async fn make_room(show: &Show, house: &House, owner: &Rest) -> anyhow::Result<RoomId> {
-    let room: RoomId = "replay".parse()?;
+    let room: RoomId = format!("replay-{:08x}", rand::random::<u32>()).parse()?;
     let title = &show.opening.show.title;
     ensure!(!title.is_empty(), "the tape names no title");
     Merchant(owner.clone()).make_room(&room, title, &house.anchor, &show.merchants()).await?;
