@@ -27,15 +27,15 @@ export function pictureOf(quality, title) {
   );
 }
 
-function facts({ bits_out, loss, round_trip_ms, first_frame_ms, first_frames, freezes, freeze_ms }, uplink) {
+function facts({ watching, bits_out, loss, round_trip_ms, first_frame_ms, first_frames, freezes, freeze_ms }, uplink) {
   const both = (values, write, name) => ({ text: write(values.p50), more: `p95 ${write(values.p95)}`, mark: mark(name, values.p95) });
   const nothing = { text: '–', more: '' };
   return [
     fact('In', uplink ? { text: bitrate(uplink.bits ?? 0), more: `${Math.round(uplink.frames ?? 0)} fps` } : { text: 'Nobody', more: 'publishes' }),
     fact('Lost coming in', uplink ? { text: percent(uplink.loss), more: '', mark: mark('loss', uplink.loss) } : nothing),
     fact('Out', { text: bitrate(bits_out), more: '' }),
-    fact('Lost going out', both(loss, percent, 'loss')),
-    fact('Round trip', both(round_trip_ms, ms, 'round_trip_ms')),
+    fact('Lost going out', watching > 0 ? both(loss, percent, 'loss') : nothing),
+    fact('Round trip', watching > 0 ? both(round_trip_ms, ms, 'round_trip_ms') : nothing),
     fact('First picture', first_frames > 0 ? both(first_frame_ms, ms, 'first_frame_ms') : nothing),
     fact('Freezes', { text: count(freezes), more: freezes > 0 ? `${(freeze_ms / 1000).toFixed(1)} s in all` : '' }),
   ];

@@ -71,7 +71,7 @@ async fn the_demo_can_be_looked_at() {
     let ops = open(&chrome, &demo.ops, DESK).await;
     ops.wait_for("document.querySelector('[data-test=\"rooms\"]')?.innerText.includes('demo')").await;
     ops.wait_for("/[1-9]/.test(document.querySelector('[data-test=\"rates\"]')?.innerText)").await;
-    ops.wait_for("/First picture\\d/.test(document.querySelector('[data-test=\"pictures\"]')?.textContent)").await;
+    ops.wait_for("/In[0-9.]+ .b/.test(document.querySelector('[data-test=\"pictures\"]')?.textContent)").await;
     ops.screenshot(&folder.join("ops-1440x900.png")).await;
 }
 
