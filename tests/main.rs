@@ -18,3 +18,4 @@ mod sim;
 mod stream;
 mod tidy;
 mod tls;
+mod upstream;

@@ -1,6 +1,10 @@
 //! A small show, recorded at a server of its own and played again twenty times as fast.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use maishou::{
@@ -181,14 +185,14 @@ async fn a_tape_of_a_later_version_is_refused_with_both_numbers() -> Result<()> 
     Ok(())
 }
 
-fn segments(tape: &PathBuf) -> Result<Vec<PathBuf>> {
+fn segments(tape: &Path) -> Result<Vec<PathBuf>> {
     let mut all: Vec<PathBuf> = fs::read_dir(tape)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
     all.sort();
     Ok(all)
 }
 
 /// A copy of the tape in which one text is another.
-fn changed(tape: &PathBuf, segment: &PathBuf, from: &str, to: &str) -> Result<PathBuf> {
+fn changed(tape: &Path, segment: &Path, from: &str, to: &str) -> Result<PathBuf> {
     let copy = tape.with_extension("changed");
     fs::create_dir_all(&copy)?;
     for file in segments(tape)? {

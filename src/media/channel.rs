@@ -137,12 +137,12 @@ impl Channel {
             while let Ok(Some(message)) = stream.read_sctp() {
                 if let Protocol::Dcep = message.ppi {
                     let control = message.to_payload(TEXT_BYTES_MAX).unwrap_or_default();
-                    match Message::unmarshal(&mut control.freeze()) {
-                        Ok(Message::DataChannelAck(_)) if id == ROOM && !self.is_open => {
+                    match read_control(&control) {
+                        Some(Message::DataChannelAck(_)) if id == ROOM && !self.is_open => {
                             self.is_open = true;
                             said.push(Said::Open);
                         }
-                        Ok(Message::DataChannelOpen(_)) => acknowledge(&mut stream, now),
+                        Some(Message::DataChannelOpen(_)) => acknowledge(&mut stream, now),
                         _ => {}
                     }
                 } else if id == ROOM {
@@ -224,6 +224,17 @@ fn open_room(association: &mut Association, now: Instant) {
     if let (Ok(open), Ok(mut stream)) = (open.marshal(), association.open_stream(ROOM, Protocol::Dcep)) {
         let _ = stream.write_with_ppi(now, &open, Protocol::Dcep);
     }
+}
+
+/// The two messages of RFC 8832. The crate panics over a third one of its own, which nobody sends.
+fn read_control(control: &[u8]) -> Option<Message> {
+    const ACK: u8 = 2;
+    const OPEN: u8 = 3;
+
+    if !matches!(control.first(), Some(&ACK | &OPEN)) {
+        return None;
+    }
+    Message::unmarshal(&mut &control[..]).ok()
 }
 
 fn acknowledge(stream: &mut sctp::Stream<'_>, now: Instant) {

@@ -38,6 +38,7 @@ const EARLY_BYTES_MAX: usize = 64 * 1024;
 const HELLO_DATAGRAMS_MAX: usize = 4;
 
 /// The server's certificate and the handshake settings made of it; one for the process.
+#[derive(Clone)]
 pub struct Identity {
     pub provider: Arc<dyn RTCCryptoProvider>,
     /// SHA-256 of the certificate as SDP writes it.

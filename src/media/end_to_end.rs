@@ -31,6 +31,8 @@ use webrtc::{
 
 use super::*;
 
+mod hostile;
+
 const DEADLINE: Duration = Duration::from_secs(20);
 const VIDEO: u8 = 96;
 const AUDIO: u8 = 111;
@@ -171,6 +173,11 @@ impl Drop for Publisher {
 
 /// Publishes picture and sound, a keyframe every half second.
 async fn publish(media: &Media, first_sequence: u16) -> Publisher {
+    publish_over(media, first_sequence, |answer| answer).await
+}
+
+/// The same over a network that `reroute` writes into the answer.
+async fn publish_over(media: &Media, first_sequence: u16, reroute: impl FnOnce(String) -> String) -> Publisher {
     let mut client = Client::new(both_profiles()).await;
     let mut senders = Vec::new();
     for (kind, ssrc) in [(RtpCodecKind::Video, 1_111), (RtpCodecKind::Audio, 2_222)] {
@@ -186,7 +193,8 @@ async fn publish(media: &Media, first_sequence: u16) -> Publisher {
         senders.push((track, ssrc));
     }
     let offer = client.offer().await;
-    let answer = media.publish(&room(), &offer).await.unwrap();
+    let mut answer = media.publish(&room(), &offer).await.unwrap();
+    answer.sdp = reroute(answer.sdp);
     client.accept(&answer).await;
 
     let sending = tokio::spawn(async move {

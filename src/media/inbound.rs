@@ -98,7 +98,7 @@ impl Worker {
         }
     }
 
-    fn joined(&mut self, number: u32, mut keys: Box<Keys>, now: Instant) {
+    pub(super) fn joined(&mut self, number: u32, mut keys: Box<Keys>, now: Instant) {
         self.counts.joins += 1;
         let Some(peer) = self.peer(number) else { return };
         let room = peer.session.room.id.clone();

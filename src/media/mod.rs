@@ -20,6 +20,9 @@ mod end_to_end;
 mod entrance;
 mod extension;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gaps;
 mod inbound;
 mod intake;

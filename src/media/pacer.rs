@@ -28,6 +28,7 @@ impl Pacer {
     }
 
     /// Whether a packet may go out, which then counts as sent.
+    #[cfg(test)]
     pub fn allow(&mut self, bytes: usize, now: Instant) -> bool {
         let may = self.busy_until <= now + self.burst;
         if may {

@@ -258,7 +258,8 @@ impl Stage {
     }
 
     fn report(&mut self, time: Duration) {
-        let ntp_time = (time.as_secs() + NTP_EPOCH) << 32 | (u64::from(time.subsec_nanos()) << 32) / 1_000_000_000;
+        let fraction = (u64::from(time.subsec_nanos()) << 32) / 1_000_000_000;
+        let ntp_time = ((time.as_secs() + NTP_EPOCH) << 32) + fraction;
         for ((ssrc, rtp_time), (_, packet_count, octet_count)) in
             self.show.timestamps(time).into_iter().zip(self.octets)
         {

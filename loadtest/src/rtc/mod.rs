@@ -4,8 +4,8 @@
 //! - [`Audience`] is the crowd: `viewer`s moved by one thread, let in by `arrivals`, told in a [`Tally`]
 //! - [`Anchor`] publishes a synthetic [`Show`] over WHIP, from a thread of her own; [`Feed`] sends one as plain RTP
 //! - both connect through a `link`: `terms` (SDP), `check` (STUN), `handshake` (DTLS), then keys
-//! - what a viewer makes of a stream: `reception` (numbers, gaps, jitter), `frames` (pictures, freezes), `feedback`
-//!   (what she reports)
+//! - what a viewer makes of a stream: `packet` (headers), `reception` (numbers, gaps, jitter), `frames` (pictures,
+//!   freezes), `feedback` (what she reports)
 //!
 //! A viewer opens packets only until she has her first keyframe, or when she is one of the sampled; of all others only
 //! the header is read, which SRTP leaves in the clear.
@@ -20,6 +20,7 @@ mod feedback;
 mod frames;
 mod handshake;
 mod link;
+mod packet;
 mod reception;
 mod show;
 mod tally;

@@ -110,7 +110,7 @@ impl Reception {
 
     /// The missing that are to be asked for now, each again after `again` and not more than `asks_max` times. Those
     /// that are missed for longer than `patience` are given up.
-    pub fn to_ask(&mut self, now: Instant, again: Duration, asks_max: u32, patience: Duration) -> Vec<u16> {
+    pub fn due(&mut self, now: Instant, again: Duration, asks_max: u32, patience: Duration) -> Vec<u16> {
         self.missing.retain(|missing| now.saturating_duration_since(missing.since) < patience);
         let due = self.missing.iter_mut().filter(|missing| missing.asked < asks_max && now >= missing.next_ask);
         due.map(|missing| {
@@ -175,10 +175,10 @@ mod tests {
             panic!("{arrivals:?}")
         };
         assert_eq!((index as u16, late as u16), (1, 0));
-        assert_eq!(reception.to_ask(now, AGAIN, 2, PATIENCE), [65_535]);
-        assert!(reception.to_ask(now, AGAIN, 2, PATIENCE).is_empty(), "not again at once");
-        assert_eq!(reception.to_ask(now + AGAIN, AGAIN, 2, PATIENCE), [65_535]);
-        assert!(reception.to_ask(now + 3 * AGAIN, AGAIN, 2, PATIENCE).is_empty(), "often enough");
+        assert_eq!(reception.due(now, AGAIN, 2, PATIENCE), [65_535]);
+        assert!(reception.due(now, AGAIN, 2, PATIENCE).is_empty(), "not again at once");
+        assert_eq!(reception.due(now + AGAIN, AGAIN, 2, PATIENCE), [65_535]);
+        assert!(reception.due(now + 3 * AGAIN, AGAIN, 2, PATIENCE).is_empty(), "often enough");
         assert!(reception.repair(65_535).is_some() && reception.repair(65_535).is_none());
     }
 

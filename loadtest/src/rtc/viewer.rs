@@ -6,7 +6,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use mio::Registry;
 use rtcp::sender_report::SenderReport;
-use rtp::{codec::vp8::Vp8Packet, packetizer::Depacketizer as _};
 
 use super::{
     channel::Channel,
@@ -14,13 +13,13 @@ use super::{
     frames::{Frames, Part, Shown},
     handshake::Handshakes,
     link::{Buffers, Link, Took, wall_time},
+    packet::{Header, begins_keyframe, extension, header_len},
     reception::{Arrival, Reception},
     show::made_at,
     tally::{Tally, note},
     terms::Payload,
 };
 
-const HEADER_LEN: usize = 12;
 /// Streams of one viewer: picture, sound and repair, with some to spare.
 const STREAMS_MAX: usize = 8;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -67,29 +66,6 @@ struct Stream {
     reception: Reception,
     payload: Payload,
     opened: u64,
-}
-
-/// The part of a packet's header that matters here; SRTP leaves it readable.
-struct Header {
-    payload_type: u8,
-    marker: bool,
-    number: u16,
-    timestamp: u32,
-    ssrc: u32,
-}
-
-impl Header {
-    fn read(packet: &[u8]) -> Option<Self> {
-        let [_, second, rest @ ..] = packet.first_chunk::<HEADER_LEN>()?;
-        let [a, b, t0, t1, t2, t3, s0, s1, s2, s3] = *rest;
-        Some(Self {
-            payload_type: second & 0x7F,
-            marker: second & 0x80 != 0,
-            number: u16::from_be_bytes([a, b]),
-            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-            ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
-        })
-    }
 }
 
 impl Viewer {
@@ -392,7 +368,7 @@ impl Viewer {
 
     fn ask_for_missing(&mut self, tally: &mut Tally, now: Instant) {
         for stream in self.streams.iter_mut().filter(|stream| stream.is_video() && stream.reception.has_missing()) {
-            let lost = stream.reception.to_ask(now, NACK_EVERY, NACKS_MAX, NACK_PATIENCE);
+            let lost = stream.reception.due(now, NACK_EVERY, NACKS_MAX, NACK_PATIENCE);
             if !lost.is_empty() {
                 tally.nacks += lost.len() as u64;
                 self.link.send_rtcp(&feedback::nack(self.ssrc, stream.reception.ssrc, &lost));
@@ -416,88 +392,5 @@ impl Viewer {
 impl Stream {
     fn is_video(&self) -> bool {
         matches!(self.payload, Payload::Vp8 | Payload::H264)
-    }
-}
-
-/// Where the payload begins: behind the contributing sources and the extensions (RFC 3550, 5.1 and 5.3.1).
-fn header_len(packet: &[u8]) -> Option<usize> {
-    let first = *packet.first()?;
-    let fixed = HEADER_LEN + usize::from(first & 0x0F) * 4;
-    if first & 0x10 == 0 {
-        return (packet.len() >= fixed).then_some(fixed);
-    }
-    let words = packet.get(fixed + 2..fixed + 4)?;
-    let len = fixed + 4 + usize::from(u16::from_be_bytes([words[0], words[1]])) * 4;
-    (packet.len() >= len).then_some(len)
-}
-
-/// The two bytes of a one-byte header extension (RFC 8285).
-fn extension(packet: &[u8], id: u8) -> Option<u16> {
-    const ONE_BYTE: [u8; 2] = [0xBE, 0xDE];
-
-    let first = *packet.first()?;
-    let start = HEADER_LEN + usize::from(first & 0x0F) * 4;
-    if first & 0x10 == 0 || packet.get(start..start + 2)? != ONE_BYTE {
-        return None;
-    }
-    let mut rest = packet.get(start + 4..header_len(packet)?)?;
-    while let Some((&head, tail)) = rest.split_first() {
-        if head == 0 {
-            rest = tail;
-            continue;
-        }
-        let (found, len) = (head >> 4, usize::from(head & 0x0F) + 1);
-        let value = tail.get(..len)?;
-        if found == id {
-            return Some(u16::from_be_bytes([value[0], *value.get(1)?]));
-        }
-        rest = &tail[len..];
-    }
-    None
-}
-
-/// Whether a payload is the first of a picture that decodes on its own.
-fn begins_keyframe(payload: Payload, bytes: &Bytes) -> bool {
-    const FU_A: u8 = 28;
-    const STAP_A: u8 = 24;
-    let is_key = |unit: u8| matches!(unit & 0x1F, 5 | 7);
-
-    match payload {
-        Payload::Vp8 => {
-            let mut vp8 = Vp8Packet::default();
-            let picture = vp8.depacketize(bytes);
-            picture.is_ok_and(|picture| vp8.s == 1 && vp8.pid == 0 && picture.first().is_some_and(|tag| tag & 1 == 0))
-        }
-        Payload::H264 => match bytes[..] {
-            [head, unit, ..] if head & 0x1F == FU_A => unit & 0x80 != 0 && is_key(unit),
-            [head, _, _, unit, ..] if head & 0x1F == STAP_A => is_key(unit),
-            [head, ..] => is_key(head),
-            [] => false,
-        },
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_extension_is_found_behind_others_and_padding() {
-        let mut packet = vec![0x90, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0xBE, 0xDE, 0, 2];
-        packet.extend_from_slice(&[0x20, 9, 0, 0x31, 0x12, 0x34, 0, 0]);
-        packet.push(1);
-        assert_eq!((extension(&packet, 3), extension(&packet, 4), header_len(&packet)), (Some(0x1234), None, Some(24)));
-        assert_eq!(extension(&packet[..18], 3), None, "cut short");
-        assert_eq!(header_len(&packet[..20]), None);
-    }
-
-    #[test]
-    fn keyframes_are_told_by_their_first_packet() {
-        let begins = |payload, bytes: &'static [u8]| begins_keyframe(payload, &Bytes::from_static(bytes));
-        assert!(begins(Payload::Vp8, &[0x10, 0x10, 2, 3]) && !begins(Payload::Vp8, &[0x10, 0x11, 2, 3]));
-        assert!(!begins(Payload::Vp8, &[0x00, 0x10, 2, 3]));
-        assert!(begins(Payload::H264, &[24, 0, 9, 0x67, 1]) && begins(Payload::H264, &[28, 0x85, 1]));
-        assert!(!begins(Payload::H264, &[28, 0x05, 1]) && !begins(Payload::H264, &[0x41, 1]));
     }
 }

@@ -79,6 +79,7 @@ impl Loss {
         self.fraction <= self.own + LOW
     }
 
+    #[cfg(test)]
     pub fn fraction(&self) -> f32 {
         self.fraction as f32
     }

@@ -187,10 +187,12 @@ impl Bandwidth {
     }
 
     /// The fraction of packets lost lately.
+    #[cfg(test)]
     pub fn loss(&self) -> f32 {
         if self.heard_at.is_some() { self.loss.fraction() } else { self.reported.loss() }
     }
 
+    #[cfg(test)]
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip_us.map(|us| Duration::from_micros(us.into()))
     }

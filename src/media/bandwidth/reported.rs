@@ -64,6 +64,7 @@ impl Reported {
         estimate.max((estimate * GROWTH).min(sent * HEADROOM))
     }
 
+    #[cfg(test)]
     pub fn loss(&self) -> f32 {
         self.fraction as f32
     }
