@@ -138,7 +138,7 @@ fn write(
     let server_used = pid.map(|_| Used {
         cores: cores(1),
         memory_mb: ended.timeline.newest_sample().and_then(|sample| sample.server_mb).unwrap_or(0.0),
-        kib_per_viewer: memory_kib as f64 / ended.scenario.readers().max(1) as f64,
+        kib_per_viewer: memory_kib as f64 / (ended.scenario.readers() + ended.scenario.audience.webrtc).max(1) as f64,
     });
     let own = own(&ended.crowds, cores(0));
     let names = ended.scenario.phases.iter().zip(&phases);
