@@ -53,6 +53,8 @@ pub fn run(mut data: &[u8]) {
         scene.play(what % KINDS, bytes);
     }
     scene.check();
+    // Sessions hold the registry that holds them, until they are closed.
+    scene.worker.close_all(scene.now);
 }
 
 pub struct Scene {
