@@ -32,7 +32,7 @@ const RESENDS_PER_REFILL: u32 = 64;
 /// Stretches of which a packet can still be sent again.
 const STRETCHES_MAX: usize = 4;
 /// How much closer together the frames from before a beginning are.
-const PRESSED: u32 = 32;
+const PRESSED: u32 = 128;
 /// The least step from one stretch's last timestamp to the next one's first, in milliseconds.
 const STEP_MS: u128 = 1;
 

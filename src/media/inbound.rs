@@ -182,7 +182,7 @@ impl Worker {
             } else if let Some(remb) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
                 self.note_remb(number, remb.bitrate);
             } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
-                self.viewer_wants_keyframe(number);
+                self.viewer_wants_keyframe(number, now);
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
                 let lost = nack.nacks.iter().flat_map(|pair| pair.into_iter()).take(nacks_left);
                 nacks_left -= lost.map(|lost| self.resend(number, nack.media_ssrc, lost, now)).count();
@@ -226,14 +226,18 @@ impl Worker {
         }
     }
 
-    fn viewer_wants_keyframe(&mut self, number: u32) {
-        let Some(peer) = self.peers.get(number as usize).and_then(Option::as_deref) else { return };
-        let Role::Viewer(viewer) = &peer.role else { return };
+    fn viewer_wants_keyframe(&mut self, number: u32, now: Instant) {
+        let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
+        let Role::Viewer(viewer) = &mut peer.role else { return };
         let room = peer.session.room.id.clone();
-        let feed = self.stages.get(&room).and_then(|stage| stage.feed.as_ref());
-        let wanted = feed.map_or(0, |feed| viewer.picture_wanted(feed));
         self.counts.pli_in += 1;
-        self.want_keyframe(&room, wanted);
+        let Some(feed) = self.stages.get(&room).and_then(|stage| stage.feed.as_ref()) else { return };
+        if viewer.begin_again(feed, now) {
+            self.serve(&room, number, now);
+        } else {
+            let wanted = viewer.picture_wanted(feed);
+            self.want_keyframe(&room, wanted);
+        }
     }
 
     /// A viewer lost a packet.

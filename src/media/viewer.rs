@@ -37,6 +37,8 @@ const FIRST_TIME: Duration = Duration::from_secs(1);
 const LEAST_PACE: f32 = 1.5;
 /// Taken for the rate of a layer that was not measured yet.
 const UNMEASURED_BPS: u32 = 1_500_000;
+/// A viewer whom the keyframe that is here did not help soon wants another one.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Padding of one probe that is sent at once.
 const PADDING_PACKETS_MAX: usize = 16;
 
@@ -60,6 +62,7 @@ pub struct Viewer {
     /// Her packets carry transport-wide numbers, and she reports on them.
     reports: bool,
     probes_until: Option<Instant>,
+    begun_again_at: Option<Instant>,
     remb: Option<u32>,
     /// A beginning with more bytes behind its keyframe than this waits for a new one.
     fast_start_bytes_max: usize,
@@ -95,6 +98,7 @@ impl Viewer {
             began_at: now,
             reports,
             probes_until: None,
+            begun_again_at: None,
             remb: None,
             fast_start_bytes_max: config.fast_start_bytes_max,
         }
@@ -186,6 +190,24 @@ impl Viewer {
         let (stamp, packet) = leg.resend(lost, |track| feed.ring(track))?;
         self.send(&stamp, packet, sending, now);
         Ok(())
+    }
+
+    /// She has lost her picture, or never got its beginning: it begins once more at the keyframe that is here, which costs
+    /// the publisher and the other viewers nothing. False if it is too far back, or she was helped so a moment ago.
+    pub fn begin_again(&mut self, feed: &Feed, now: Instant) -> bool {
+        let is_soon = self.begun_again_at.is_some_and(|at| now.saturating_duration_since(at) < AGAIN_AFTER);
+        let leg = self.legs.iter_mut().find(|leg| leg.kind() == Kind::Video).filter(|_| !is_soon);
+        let Some((leg, (track, stream))) = leg.and_then(|leg| leg.position().map(|position| (leg, position))) else {
+            return false;
+        };
+        let limit = self.fast_start_bytes_max;
+        let tap = feed.tap(track, now).filter(|tap| tap.ring.stream() == stream);
+        let near = tap.filter(|tap| tap.ring.keyframe().is_some_and(|keyframe| keyframe.bytes <= limit));
+        let begins = near.is_some_and(|tap| leg.begin(&tap, tap.clock, now));
+        if begins {
+            self.begun_again_at = Some(now);
+        }
+        begins
     }
 
     pub fn heard_feedback(&mut self, feedback: &TransportLayerCc, now: Instant) {

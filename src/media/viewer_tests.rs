@@ -281,3 +281,18 @@ fn one_who_was_away_goes_on_at_a_newer_keyframe() {
     let sent = only(&scene.watched(), VIDEO);
     assert!(sent.len() < 40 && goes_on(&sent), "{} packets: only from the newest keyframe on", sent.len());
 }
+
+#[test]
+fn who_lost_her_picture_begins_again_at_the_keyframe_that_is_here() {
+    let mut scene = Scene::new(&[3_000], false);
+    let mut sent = scene.play(20);
+    let feed = scene.stage.feed.take().unwrap();
+    assert!(scene.viewer.begin_again(&feed, scene.now));
+    assert!(!scene.viewer.begin_again(&feed, scene.now), "only once in a while");
+    scene.stage.feed = Some(feed);
+    let before = only(&sent, VIDEO).len();
+    sent.extend(scene.play(3));
+    let video = only(&sent, VIDEO);
+    assert!(goes_on(&video) && video.len() >= before + 60, "{before} packets, then {}", video.len() - before);
+    assert_eq!(scene.wants, 0, "the publisher is not asked");
+}
