@@ -9,8 +9,8 @@ use crate::media::fuzzing::TARGETS;
 
 const FLOOD: u64 = 2_000;
 
-/// Connectivity checks with a wrong password for peers that exist, for some that do not, the first flight of a
-/// handshake, media and reports: each from an address that nobody proved.
+/// Connectivity checks for nobody we know, the first flight of a handshake, media and reports: each from an address that
+/// nobody proved. Checks with a wrong password for a peer that exists are the fuzz target `worker`'s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_strangers_changes_nothing_but_counters() {
     let (media, mut events) = server(|_| {});
