@@ -1,6 +1,7 @@
 //! A small show, recorded at a server of its own and played again twenty times as fast.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use maishou::{
     client::{Config, Http, Merchant, NewProduct, Rest, Viewer},
     id::{Money, ProductId, RoomId, SkuId},
-    protocol::Role,
+    protocol::{Role, StockCount},
 };
 use maishou_loadtest::replay::{self, House, Show};
 
@@ -69,6 +70,8 @@ async fn record() -> Result<Recorded> {
     let early = Rest::new(http.clone(), token(Role::Viewer, "early")?);
     let sold = early.hold_one(&red, 4, "early").await?;
     admin.confirm(sold.hold.id, None).await?;
+    // A room hears of its stock a moment later; the show's tape begins with what it has heard.
+    until_stock(&admin, &room, |stock| stock.get(&red).is_some_and(|red| red.sold == 4)).await?;
 
     let config = Config::default();
     let mut people = Vec::new();
@@ -104,20 +107,24 @@ async fn record() -> Result<Recorded> {
     // What the room heard of last is on the tape before the server ends.
     let settled = |view: &maishou::client::View| view.slow_mode == 1;
     host.wait_for(Duration::from_secs(10), settled).await?;
-    tokio::time::timeout(Duration::from_secs(10), async {
-        loop {
-            let stock = admin.room(&room).await?.stock;
-            if stock[&red].available == 21 && stock[&blue].held == 1 && stock[&blue].available == 1 {
-                return anyhow::Ok(());
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await??;
+    let is_told = |stock: &BTreeMap<SkuId, StockCount>| {
+        stock[&red].available == 21 && stock[&blue].held == 1 && stock[&blue].available == 1
+    };
+    until_stock(&admin, &room, is_told).await?;
     drop((people, host));
     let tape = house.tapes().context("a server of our own has tapes")?.join(room.as_str());
     house.stop()?;
     Ok(Recorded { house, tape })
+}
+
+async fn until_stock(admin: &Rest, room: &RoomId, holds: impl Fn(&BTreeMap<SkuId, StockCount>) -> bool) -> Result<()> {
+    let look = async {
+        while !holds(&admin.room(room).await?.stock) {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(10), look).await?
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -157,6 +157,11 @@ impl Leg {
         self.stretches.last().filter(|_| !self.is_paused).map(|stretch| (stretch.track, stretch.stream))
     }
 
+    /// Whether it is where it began at first.
+    pub fn is_in_first_stretch(&self) -> bool {
+        self.stretches.len() == 1
+    }
+
     /// Whether the last packet that was sent ends a frame.
     pub fn ends_frame(&self) -> bool {
         self.ends_frame

@@ -37,8 +37,6 @@ const FIRST_TIME: Duration = Duration::from_secs(1);
 const LEAST_PACE: f32 = 1.5;
 /// Taken for the rate of a layer that was not measured yet.
 const UNMEASURED_BPS: u32 = 1_500_000;
-/// A viewer whom the keyframe that is here did not help soon wants another one.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Padding of one probe that is sent at once.
 const PADDING_PACKETS_MAX: usize = 16;
 
@@ -62,7 +60,7 @@ pub struct Viewer {
     /// Her packets carry transport-wide numbers, and she reports on them.
     reports: bool,
     probes_until: Option<Instant>,
-    begun_again_at: Option<Instant>,
+    has_begun_again: bool,
     remb: Option<u32>,
     /// A beginning with more bytes behind its keyframe than this waits for a new one.
     fast_start_bytes_max: usize,
@@ -98,7 +96,7 @@ impl Viewer {
             began_at: now,
             reports,
             probes_until: None,
-            begun_again_at: None,
+            has_begun_again: false,
             remb: None,
             fast_start_bytes_max: config.fast_start_bytes_max,
         }
@@ -141,7 +139,13 @@ impl Viewer {
             }
             return;
         };
+        let was_on = leg.position();
         follow(leg, &tap, feed, self.fast_start_bytes_max, served, now);
+        // Another publisher is a beginning like the first.
+        if is_video && leg.position().is_some_and(|on| was_on.is_none_or(|was| was.0 == on.0 && was.1 != on.1)) {
+            self.began_at = now;
+            self.pace(feed, now);
+        }
         for packet in late {
             if let Ok(stamp) = self.legs[place].late(packet, now) {
                 self.send(&stamp, packet, sending, now);
@@ -192,11 +196,14 @@ impl Viewer {
         Ok(())
     }
 
-    /// She has lost her picture, or never got its beginning: it begins once more at the keyframe that is here, which costs
-    /// the publisher and the other viewers nothing. False if it is too far back, or she was helped so a moment ago.
+    /// A newcomer may miss the beginning, which leaves as soon as our side of the handshake is done: her picture begins once
+    /// more at the keyframe that is here, which costs the publisher and the other viewers nothing. False if it is too far
+    /// back, and for everybody who is helped by a new one only.
     pub fn begin_again(&mut self, feed: &Feed, now: Instant) -> bool {
-        let is_soon = self.begun_again_at.is_some_and(|at| now.saturating_duration_since(at) < AGAIN_AFTER);
-        let leg = self.legs.iter_mut().find(|leg| leg.kind() == Kind::Video).filter(|_| !is_soon);
+        if self.has_begun_again {
+            return false;
+        }
+        let leg = self.legs.iter_mut().find(|leg| leg.kind() == Kind::Video && leg.is_in_first_stretch());
         let Some((leg, (track, stream))) = leg.and_then(|leg| leg.position().map(|position| (leg, position))) else {
             return false;
         };
@@ -204,9 +211,7 @@ impl Viewer {
         let tap = feed.tap(track, now).filter(|tap| tap.ring.stream() == stream);
         let near = tap.filter(|tap| tap.ring.keyframe().is_some_and(|keyframe| keyframe.bytes <= limit));
         let begins = near.is_some_and(|tap| leg.begin(&tap, tap.clock, now));
-        if begins {
-            self.begun_again_at = Some(now);
-        }
+        self.has_begun_again = begins;
         begins
     }
 
@@ -241,12 +246,16 @@ impl Viewer {
         let for_picture = estimate.saturating_sub(feed.audio_bps());
         let View { wish, height } = self.view;
         self.target = self.layers.choose(layers, for_picture, wish, height, now);
+        self.pace(feed, now);
+        self.try_for_more(feed, now);
+    }
 
-        let rate = self.layer(feed).map_or(UNMEASURED_BPS, |layer| layer.bitrate_bps.max(UNMEASURED_BPS / 8));
+    fn pace(&mut self, feed: &Feed, now: Instant) {
+        let measured = self.layer(feed).map(|layer| layer.bitrate_bps).filter(|bps| *bps > 0);
+        let rate = measured.unwrap_or(UNMEASURED_BPS);
         let is_new = now.saturating_duration_since(self.began_at) < FIRST_TIME;
         let least = rate as f32 * if is_new { FIRST_PACE } else { LEAST_PACE };
-        self.pacer.set_rate((estimate as f32 * PACE).max(least) as u32, 1.0);
-        self.try_for_more(feed, now);
+        self.pacer.set_rate((self.bandwidth.estimate() as f32 * PACE).max(least) as u32, 1.0);
     }
 
     /// Begins a probe when a larger layer waits for the estimate to carry it.

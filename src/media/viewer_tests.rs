@@ -283,12 +283,12 @@ fn one_who_was_away_goes_on_at_a_newer_keyframe() {
 }
 
 #[test]
-fn who_lost_her_picture_begins_again_at_the_keyframe_that_is_here() {
+fn who_missed_the_beginning_begins_again_at_the_keyframe_that_is_here() {
     let mut scene = Scene::new(&[3_000], false);
     let mut sent = scene.play(20);
     let feed = scene.stage.feed.take().unwrap();
     assert!(scene.viewer.begin_again(&feed, scene.now));
-    assert!(!scene.viewer.begin_again(&feed, scene.now), "only once in a while");
+    assert!(!scene.viewer.begin_again(&feed, scene.now), "only once");
     scene.stage.feed = Some(feed);
     let before = only(&sent, VIDEO).len();
     sent.extend(scene.play(3));
