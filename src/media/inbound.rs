@@ -1,6 +1,9 @@
 //! What a datagram does: connectivity checks, handshakes, media and reports share one port (RFC 7983).
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use rtcp::{
     payload_feedbacks::{
@@ -29,6 +32,8 @@ use crate::id::RoomId;
 
 /// Lost packets of one request that are looked at; a viewer that lost more is better served by a keyframe.
 const NACKS_MAX: usize = 256;
+/// A publisher of picture and sound who sends the sound alone for this long has no picture.
+const PICTURE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Worker {
     pub fn datagram(&mut self, path: Path, datagram: &[u8], now: Instant) {
@@ -148,7 +153,10 @@ impl Worker {
         let patience = if is_sound { config.sound_coalesce_time() } else { config.coalesce_time() };
         publisher.packets.push(packet);
         publisher.media_at = Some(now);
-        if !publisher.source.is_live.load(Ordering::Relaxed) {
+        // Sound comes at once, an encoder's first picture may take seconds: viewers are told when there is one to see.
+        let began = *publisher.began_at.get_or_insert(now);
+        let waits_for_picture = is_sound && now.saturating_duration_since(began) < PICTURE_PATIENCE;
+        if !waits_for_picture && !publisher.source.is_live.load(Ordering::Relaxed) {
             let (room, source) = (peer.session.room.id.clone(), publisher.source.clone());
             let media_ms = publisher.intake.media_ms().unwrap_or(0);
             self.go_live(room, &source, media_ms, now);

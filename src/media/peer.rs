@@ -57,6 +57,8 @@ pub struct Publisher {
     /// The SSRC of our reports to her.
     pub ssrc: u32,
     pub announced: Vec<u32>,
+    /// When her first packet came, and her last.
+    pub began_at: Option<Instant>,
     pub media_at: Option<Instant>,
     /// What came since the last turn.
     pub packets: Vec<Packet>,
@@ -87,6 +89,7 @@ impl Peer {
                     ssrc: rand::random::<u32>() | 1,
                     announced: announced.flatten().collect(),
                     intake: Intake::new(streams, names, now),
+                    began_at: None,
                     media_at: None,
                     packets: Vec::new(),
                     clocks: Vec::new(),
