@@ -19,6 +19,8 @@ use super::{
 
 /// A publisher who has sent no sender report for this long sends none: her viewers get one by arrival times.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// A track without a packet for longer has stopped, for now.
+const FLOWS_WITHIN: Duration = Duration::from_millis(500);
 /// How often bitrates are measured, and layers ranked by them.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -116,6 +118,12 @@ impl Feed {
     /// Which layer a video track is, whether or not it comes.
     pub fn layer_of(&self, track: u8) -> Option<u8> {
         self.sizes.iter().position(|size| *size == track).map(|id| id as u8)
+    }
+
+    /// Whether a track's packets come.
+    pub fn flows(&self, track: u8, now: Instant) -> bool {
+        let newest = self.tracks.get(usize::from(track)).and_then(|track| track.arrival);
+        newest.is_some_and(|newest| now.saturating_duration_since(newest.at) < FLOWS_WITHIN)
     }
 
     /// What the sound takes, in bits per second.

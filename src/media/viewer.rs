@@ -198,7 +198,7 @@ impl Viewer {
 
     /// A newcomer may miss the beginning, which leaves as soon as our side of the handshake is done: her picture begins once
     /// more at the keyframe that is here, which costs the publisher and the other viewers nothing. False if it is too far
-    /// back, and for everybody who is helped by a new one only.
+    /// back, if nothing follows it, and for everybody who is helped by a new one only.
     pub fn begin_again(&mut self, feed: &Feed, now: Instant) -> bool {
         if self.has_begun_again {
             return false;
@@ -208,7 +208,7 @@ impl Viewer {
             return false;
         };
         let limit = self.fast_start_bytes_max;
-        let tap = feed.tap(track, now).filter(|tap| tap.ring.stream() == stream);
+        let tap = feed.tap(track, now).filter(|tap| tap.ring.stream() == stream && feed.flows(track, now));
         let near = tap.filter(|tap| tap.ring.keyframe().is_some_and(|keyframe| keyframe.bytes <= limit));
         let begins = near.is_some_and(|tap| leg.begin(&tap, tap.clock, now));
         self.has_begun_again = begins;

@@ -287,6 +287,7 @@ fn who_missed_the_beginning_begins_again_at_the_keyframe_that_is_here() {
     let mut scene = Scene::new(&[3_000], false);
     let mut sent = scene.play(20);
     let feed = scene.stage.feed.take().unwrap();
+    assert!(!scene.viewer.begin_again(&feed, scene.now + Duration::from_secs(1)), "her publisher has stopped");
     assert!(scene.viewer.begin_again(&feed, scene.now));
     assert!(!scene.viewer.begin_again(&feed, scene.now), "only once");
     scene.stage.feed = Some(feed);
