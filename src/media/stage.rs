@@ -70,13 +70,15 @@ impl Stage {
         }
         let feed = self.feed.as_mut()?;
         let mut late = Late::new();
-        let mut has_keyframe = false;
+        let mut has_news = false;
         for packet in &burst.packets {
             let Some(track) = feed.tracks.get_mut(usize::from(packet.track)) else { continue };
             if track.admit(packet, ntp_now, now) == Arrival::Late {
                 late.push(packet);
             }
-            has_keyframe |= packet.starts_keyframe && track.codec.kind() == Kind::Video;
+            // A layer is known with its first packet: if that is not of a keyframe, somebody has to ask for one.
+            let is_new = !feed.layers.iter().any(|layer| feed.sizes[usize::from(layer.id)] == packet.track);
+            has_news |= track.codec.kind() == Kind::Video && (packet.starts_keyframe || is_new);
         }
         for report in &burst.clocks {
             let track = feed.tracks.get_mut(usize::from(report.track));
@@ -84,7 +86,7 @@ impl Stage {
                 track.clock = Some(report.clock);
             }
         }
-        feed.survey(has_keyframe, now);
+        feed.survey(has_news, now);
         Some(late)
     }
 }
@@ -168,15 +170,15 @@ impl Feed {
         }
     }
 
-    /// Measures once a second; a keyframe may be of a new layer, which is known at once.
-    fn survey(&mut self, has_keyframe: bool, now: Instant) {
+    /// Measures once a second; what is new of layers and their sizes is known at once.
+    fn survey(&mut self, has_news: bool, now: Instant) {
         let passed = now.saturating_duration_since(self.surveyed_at);
         let is_due = passed >= SURVEY_INTERVAL;
         if is_due {
             self.surveyed_at = now;
             self.tracks.iter_mut().for_each(|track| track.measure(passed));
         }
-        if is_due || has_keyframe {
+        if is_due || has_news {
             self.rank();
         }
     }

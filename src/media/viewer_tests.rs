@@ -297,3 +297,12 @@ fn who_missed_the_beginning_begins_again_at_the_keyframe_that_is_here() {
     assert!(goes_on(&video) && video.len() >= before + 60, "{before} packets, then {}", video.len() - before);
     assert_eq!(scene.wants, 0, "the publisher is not asked");
 }
+
+#[test]
+fn a_keyframe_is_asked_for_at_once_when_the_first_one_did_not_come() {
+    let mut scene = Scene::new(&[3_000], false);
+    scene.asked = 0;
+    assert!(only(&scene.watched(), VIDEO).is_empty());
+    assert_eq!(scene.wants, 1);
+    assert!(goes_on(&only(&scene.play(3), VIDEO)));
+}
