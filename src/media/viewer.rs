@@ -200,7 +200,8 @@ impl Viewer {
     /// more at the keyframe that is here, which costs the publisher and the other viewers nothing. False if it is too far
     /// back, if nothing follows it, and for everybody who is helped by a new one only.
     pub fn begin_again(&mut self, feed: &Feed, now: Instant) -> bool {
-        if self.has_begun_again {
+        let is_new = now.saturating_duration_since(self.began_at) < FIRST_TIME;
+        if self.has_begun_again || !is_new {
             return false;
         }
         let leg = self.legs.iter_mut().find(|leg| leg.kind() == Kind::Video && leg.is_in_first_stretch());
