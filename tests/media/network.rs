@@ -68,7 +68,7 @@ fn from(address: IpAddr) -> Config {
 
 /// From a publisher's first packets, which are sound, to her picture at a viewer. (A browser that watches a browser has
 /// it in a quarter of a second.)
-const PICTURE_BACK: Duration = Duration::from_secs(2);
+const PICTURE_BACK: Duration = Duration::from_secs(1);
 
 /// The server's answer; none when it was asked a little too often, or has none.
 pub(super) async fn ask(viewer: &Viewer, report: &QualityReport) -> Option<Quality> {
