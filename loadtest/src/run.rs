@@ -32,7 +32,7 @@ use crate::{
     stage::{ANCHOR, Stage, World},
     stamp::Timebase,
     team::{Part, Team},
-    timeline::{Sample, Timeline},
+    timeline::{Sample, Teller, Timeline},
     token::Tokens,
     video::Video,
     workers::Remote,
@@ -203,7 +203,7 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     let watched = video.as_ref().map(|video| video.report(seconds)).transpose()?;
     team.quiet()?;
     settle(&team, &mut progress).await;
-    team.seconds().iter().for_each(|second| timeline.add(second));
+    team.seconds().iter().for_each(|(teller, second)| timeline.add(*teller, second));
     let clocks = Clocks { server_ahead: ahead as f64 / 1e3, server_error: error as f64 / 1e3, workers: team.clocks() };
     let hosted = hosts.stop().await;
     video.map(Video::stop).transpose()?;
@@ -273,7 +273,7 @@ async fn arrive(
     loop {
         look.tick().await;
         let tally = team.tally();
-        progress.tell(tally.joined, all, || format!("arrive; {} put off", tally.put_off));
+        progress.tell(tally.joined, all, || format!("viewers are in; {} were put off", tally.put_off));
         if tally.joined >= all || stop.is_cancelled() {
             return Ok(tally.joined >= all);
         }
@@ -327,7 +327,7 @@ impl Show<'_> {
             self.gather(timeline, at).await;
             let phase = &self.scenario.phases[self.scenario.phase_at(at.as_secs_f64())].name;
             if let Some((now, before)) = timeline.newest() {
-                let told = || line(phase, now, before, timeline.newest_sample());
+                let told = || line(phase, &now, before.as_ref(), timeline.newest_sample());
                 progress.tell(at.as_secs(), all.ceil() as u64, told);
             }
         }
@@ -335,10 +335,10 @@ impl Show<'_> {
     }
 
     async fn gather(&self, timeline: &mut Timeline, at: Duration) {
-        self.team.seconds().iter().for_each(|second| timeline.add(second));
+        self.team.seconds().iter().for_each(|(teller, second)| timeline.add(*teller, second));
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(0);
         let hosts = crate::tally::Second { at_ms, tally: self.hosts.tally(), latencies: self.hosts.second() };
-        timeline.add(&hosts);
+        timeline.add(Teller::Hosts, &hosts);
         let mut sample = Sample { webrtc: self.video.map_or(0, Video::inside), ..Sample::default() };
         if let Some(pid) = self.venue.pid {
             sample.server_cpu = process::cpu_time(pid).ok();

@@ -5,6 +5,7 @@ use std::{io, time::Instant};
 use crate::{
     crowd::{Crowd, Outcome},
     tally::{Second, Tally},
+    timeline::Teller,
     workers::Remote,
 };
 
@@ -51,10 +52,14 @@ impl Team {
         sum
     }
 
-    pub fn seconds(&self) -> Vec<Second> {
-        let seconds = self.0.iter().flat_map(|part| match part {
-            Part::Here(crowd) => crowd.seconds(),
-            Part::There(remote) => remote.seconds(),
+    /// The seconds that have passed since this was asked last.
+    pub fn seconds(&self) -> Vec<(Teller, Second)> {
+        let seconds = self.0.iter().enumerate().flat_map(|(place, part)| {
+            let seconds = match part {
+                Part::Here(crowd) => crowd.seconds(),
+                Part::There(remote) => remote.seconds(),
+            };
+            seconds.into_iter().map(move |second| (Teller::Crowd(place), second))
         });
         seconds.collect()
     }

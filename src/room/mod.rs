@@ -35,6 +35,8 @@ pub use tape::{Tape, line::Demand};
 pub struct Config {
     /// Comments shown a second; more are on the tape but left out of the stream. 0 shows all.
     pub chat_per_second: u32,
+    /// Sales told to the room a second; more are on the tape but left out of the stream. 0 tells all.
+    pub sold_per_second: u32,
     /// Chat waits up to this long, in milliseconds, to be sent together. State events do not wait.
     pub tick_ms: u64,
     /// Commands waiting for one room; beyond this they are answered `busy`.
@@ -57,6 +59,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             chat_per_second: 25,
+            sold_per_second: 5,
             tick_ms: 10,
             mailbox: 4_096,
             shelf_max: 200,

@@ -25,7 +25,7 @@ use crate::{
     hist::Class,
     stamp,
     tally::Notes,
-    witness::{Batch, Witness},
+    witness::{Batch, Likes, Witness},
 };
 
 /// The longest head of an answer that is read.
@@ -65,6 +65,8 @@ pub struct Viewer {
     since: Instant,
     live_since_us: i64,
     tally_at_us: i64,
+    /// The likes that were told last over this connection.
+    likes: u64,
     is_sampled: bool,
     pub has_been_in: bool,
     /// Grows with every connection, so that what was meant for an old one is not done to a new one.
@@ -166,6 +168,7 @@ impl Viewer {
             since: Instant::now(),
             live_since_us: i64::MAX,
             tally_at_us: 0,
+            likes: 0,
             is_sampled: is_sampled && network != Network::Slow,
             has_been_in: false,
             connection: 0,
@@ -199,7 +202,7 @@ impl Viewer {
         (self.frames, self.lines) = Default::default();
         self.head.clear();
         self.cursor.reconnect();
-        self.next_id = 2;
+        (self.next_id, self.likes) = (2, 0);
         self.connection = self.connection.wrapping_add(1);
     }
 
@@ -425,6 +428,9 @@ impl Viewer {
     /// Counts what was read at one time.
     fn count(&mut self, batch: &Batch, around: &mut Around<'_>) {
         self.sum = self.sum.wrapping_add(batch.sum);
+        if let Some(likes) = batch.likes {
+            self.hear_likes(likes, around.notes);
+        }
         if !around.notes.is_measuring() || batch.frames == 0 {
             return;
         }
@@ -442,9 +448,17 @@ impl Viewer {
                 around.notes.latency(*class, u64::try_from(now_us - at_us).unwrap_or(0));
             }
         }
-        if batch.has_tally {
+        if batch.likes.is_some() {
             self.time_tally(now_us, around.notes);
         }
+    }
+
+    fn hear_likes(&mut self, likes: Likes, notes: &mut Notes) {
+        if likes.fell || likes.first < self.likes {
+            let what = format!("viewer {} was told of fewer likes than the {} before", self.number, self.likes);
+            notes.strange(&what, format!("{likes:?}").as_bytes());
+        }
+        self.likes = likes.last;
     }
 
     fn time_tally(&mut self, now_us: i64, notes: &mut Notes) {
