@@ -28,13 +28,14 @@ use crate::{
     process,
     progress::{Progress, line},
     report::{Clocks, Report},
+    rtc::Anchor,
     scenario::Scenario,
-    stage::{ANCHOR, Stage, World},
+    stage::{Stage, World},
     stamp::Timebase,
     team::{Part, Team},
     timeline::{Sample, Teller, Timeline},
     token::Tokens,
-    video::Video,
+    video,
     workers::Remote,
 };
 
@@ -168,11 +169,11 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     let memory = venue.pid.map(process::memory_kib).transpose().context("the server's process")?.unwrap_or(0);
 
     let mut progress = Progress::new();
-    let team = team(&scenario, options, &venue, &stage, base, ahead, run).await?;
+    let mut team = team(&scenario, options, &venue, &stage, base, ahead, run).await?;
     let arrived = arrive(&scenario, &team, &mut progress, stop).await?;
-    let mut video = match scenario.audience.webrtc {
+    let anchor = match scenario.audience.webrtc {
         0 => None,
-        _ => Some(Video::start(&scenario, venue.address, &stage.room, &venue.tokens, ANCHOR).await?),
+        _ => Some(video::start(&scenario, &venue, &stage, &mut team).await?),
     };
     let memory = venue.pid.map_or(Ok(0), process::memory_kib)?.saturating_sub(memory);
 
@@ -180,19 +181,10 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     let began_at = base.at_us(began) / 1_000;
     let used = used(venue.pid)?;
     team.begin(began)?;
-    video.as_mut().map(Video::begin).transpose()?;
     let looker = callers.of(Role::Viewer, "looker").await?;
     let hosts = Hosts::start(&scenario, &stage, began.into(), looker);
-    let mut show = Show {
-        scenario: &scenario,
-        stage: &stage,
-        venue: &venue,
-        team: &team,
-        hosts: &hosts,
-        video: video.as_ref(),
-        began,
-        admin: None,
-    };
+    let mut show =
+        Show { scenario: &scenario, stage: &stage, venue: &venue, team: &team, hosts: &hosts, began, admin: None };
     let mut timeline = Timeline::default();
     if arrived {
         show.admin = callers.of(Role::Admin, "loadtest").await.ok();
@@ -200,16 +192,16 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     }
     let seconds = began.elapsed().as_secs_f64().min(scenario.seconds()).max(0.001);
     let used = (used, self::used(venue.pid)?, memory);
-    let watched = video.as_ref().map(|video| video.report(seconds)).transpose()?;
     team.quiet()?;
     settle(&team, &mut progress).await;
     team.seconds().iter().for_each(|(teller, second)| timeline.add(*teller, second));
     let clocks = Clocks { server_ahead: ahead as f64 / 1e3, server_error: error as f64 / 1e3, workers: team.clocks() };
     let hosted = hosts.stop().await;
-    video.map(Video::stop).transpose()?;
+    let has_video = anchor.map(Anchor::stop).transpose()?.is_some();
     stand_still(&stage, &team, &mut progress).await?;
-    let crowds = team.stop()?;
+    let (crowds, seen) = team.stop()?;
     progress.end();
+    let video = has_video.then(|| video::report(scenario.audience.webrtc, &seen, seconds));
     let ended = Ended {
         scenario: Rc::unwrap_or_clone(scenario),
         began_at,
@@ -220,7 +212,7 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
         timeline,
         clocks,
         used,
-        video: watched,
+        video,
     };
     finish(ended, venue, &stage).await
 }
@@ -252,7 +244,7 @@ async fn team(
         is_alone: stage.is_ours(),
     };
     if options.workers.is_empty() {
-        return Ok(Team(vec![Part::Here(Crowd::start(plan)?)]));
+        return Ok(Team(vec![Part::Here { crowd: Crowd::start(plan)?, watchers: None }]));
     }
     let parts = plan.split(options.workers.len()).into_iter().zip(&options.workers);
     let parts = parts.map(|((plan, people), worker)| Ok(Part::There(Remote::start(worker, plan, people)?)));
@@ -300,7 +292,6 @@ struct Show<'a> {
     venue: &'a Venue,
     team: &'a Team,
     hosts: &'a Hosts,
-    video: Option<&'a Video>,
     began: Instant,
     admin: Option<Rest>,
 }
@@ -339,7 +330,7 @@ impl Show<'_> {
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(0);
         let hosts = crate::tally::Second { at_ms, tally: self.hosts.tally(), latencies: self.hosts.second() };
         timeline.add(Teller::Hosts, &hosts);
-        let mut sample = Sample { webrtc: self.video.map_or(0, Video::inside), ..Sample::default() };
+        let mut sample = Sample { webrtc: self.team.watching().map_or(0, |now| now.inside), ..Sample::default() };
         if let Some(pid) = self.venue.pid {
             sample.server_cpu = process::cpu_time(pid).ok();
             sample.server_mb = process::memory_kib(pid).ok().map(|kib| kib as f64 / 1_024.0);
