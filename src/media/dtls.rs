@@ -4,9 +4,10 @@
 //! that knows GCM only; when that finds nothing in common, the stored hello is played again to one with AES-CM.
 
 use std::{
+    collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -26,6 +27,7 @@ use srtp::{
 
 use super::{
     Failure,
+    flight::{Flight, is_hello},
     open::Opener,
     seal::{Master, Sealer},
     stats::Dropped,
@@ -36,6 +38,8 @@ const EARLY_DATAGRAMS_MAX: usize = 64;
 const EARLY_BYTES_MAX: usize = 64 * 1024;
 /// Datagrams of a hello that are kept for the second endpoint: a browser's takes two, and a cookie doubles them.
 const HELLO_DATAGRAMS_MAX: usize = 4;
+/// The crate's own timer for repeats never runs out: see [`Flight`].
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// The server's certificate and the handshake settings made of it; one for the process.
 #[derive(Clone)]
@@ -77,6 +81,7 @@ fn handshake_config(
         .with_client_auth(ClientAuthType::RequireAnyClientCert)
         .with_insecure_skip_verify(true)
         .with_extended_master_secret(ExtendedMasterSecretType::Require)
+        .with_flight_interval(NEVER)
         .build(false, None)?;
     Ok(Arc::new(config))
 }
@@ -91,6 +96,7 @@ pub struct Progress {
     suite: Option<Suite>,
     done: bool,
     hello: Vec<Bytes>,
+    flight: Flight,
     early_datagrams: usize,
     early_bytes: usize,
 }
@@ -126,6 +132,7 @@ pub struct Handshakes {
     identity: Arc<Identity>,
     gcm: Endpoint,
     aes_cm: Endpoint,
+    outgoing: VecDeque<(u32, BytesMut)>,
 }
 
 impl Handshakes {
@@ -134,7 +141,7 @@ impl Handshakes {
             let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
             Endpoint::new(unused, TransportProtocol::UDP, Some(config.clone()))
         };
-        Self { gcm: endpoint(&identity.gcm), aes_cm: endpoint(&identity.aes_cm), identity }
+        Self { gcm: endpoint(&identity.gcm), aes_cm: endpoint(&identity.aes_cm), identity, outgoing: VecDeque::new() }
     }
 
     /// Takes a datagram of `peer`, which is known to hold the ICE password. A malformed datagram is dropped and ends
@@ -157,13 +164,16 @@ impl Handshakes {
         }
 
         let events = result.map_err(|_| Trouble::Drop(Dropped::BadDtls))?;
+        if !progress.done {
+            self.note_flight(peer, progress, datagram, now);
+        }
         let mut heard = Vec::with_capacity(events.len());
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete => {
                     let keys = self.keys(peer, progress, certificate).map_err(Trouble::End)?;
                     progress.done = true;
-                    progress.hello = Vec::new();
+                    (progress.hello, progress.flight) = (Vec::new(), Flight::default());
                     heard.push(Heard::Keys(Box::new(keys)));
                 }
                 EndpointEvent::ApplicationData(data) => heard.push(Heard::Data(data)),
@@ -183,12 +193,24 @@ impl Handshakes {
     }
 
     /// Repeats a flight whose answer is late.
-    pub fn handle_timeout(&mut self, peer: u32, progress: &Progress, now: Instant) -> Result<(), Failure> {
-        let Some(suite) = progress.suite.filter(|_| !progress.done) else { return Ok(()) };
-        let endpoint = self.endpoint(suite);
-        match endpoint.poll_timeout(&address_of(peer)) {
-            Some(at) if at <= now => endpoint.handle_timeout(address_of(peer), now).map_err(|_| Failure::Handshake),
-            _ => Ok(()),
+    pub fn handle_timeout(&mut self, peer: u32, progress: &mut Progress, now: Instant) {
+        if !progress.done {
+            let again = progress.flight.wait(now);
+            self.outgoing.extend(again.iter().map(|datagram| (peer, datagram[..].into())));
+        }
+    }
+
+    /// What `datagram` was answered with; or, if it led nowhere, what it is answered with once more.
+    fn note_flight(&mut self, peer: u32, progress: &mut Progress, datagram: &[u8], now: Instant) {
+        let before = self.outgoing.len();
+        self.collect();
+        let said = self.outgoing.range(before..).filter(|(to, _)| *to == peer);
+        let said: Vec<Bytes> = said.map(|(_, datagram)| Bytes::copy_from_slice(datagram)).collect();
+        if said.is_empty() {
+            let again = progress.flight.hear(datagram, now);
+            self.outgoing.extend(again.iter().map(|datagram| (peer, datagram[..].into())));
+        } else {
+            progress.flight.say(said, datagram, now);
         }
     }
 
@@ -201,8 +223,14 @@ impl Handshakes {
 
     /// A datagram to send, and to whom.
     pub fn poll_transmit(&mut self) -> Option<(u32, BytesMut)> {
-        let transmit = self.gcm.poll_transmit().or_else(|| self.aes_cm.poll_transmit())?;
-        Some((peer_of(transmit.transport.peer_addr), transmit.message))
+        self.collect();
+        self.outgoing.pop_front()
+    }
+
+    fn collect(&mut self) {
+        while let Some(transmit) = self.gcm.poll_transmit().or_else(|| self.aes_cm.poll_transmit()) {
+            self.outgoing.push_back((peer_of(transmit.transport.peer_addr), transmit.message));
+        }
     }
 
     fn endpoint(&mut self, suite: Suite) -> &mut Endpoint {
@@ -249,15 +277,11 @@ pub enum Trouble {
 }
 
 fn admit_early(progress: &mut Progress, datagram: &[u8]) -> Result<(), Trouble> {
-    const HANDSHAKE_RECORD: u8 = 22;
-    const CLIENT_HELLO: u8 = 1;
-
     if progress.early_datagrams >= EARLY_DATAGRAMS_MAX || progress.early_bytes + datagram.len() > EARLY_BYTES_MAX {
         return Err(Trouble::Drop(Dropped::EarlyFlood));
     }
     if progress.suite.is_none() {
-        let is_hello = datagram.first() == Some(&HANDSHAKE_RECORD) && datagram.get(13) == Some(&CLIENT_HELLO);
-        if !is_hello {
+        if !is_hello(datagram) {
             return Err(Trouble::Drop(Dropped::BadDtls));
         }
         progress.suite = Some(Suite::Gcm);

@@ -45,6 +45,7 @@ struct Current {
     name: u64,
     seen: Window<16>,
     numbering: Numbering,
+    pictures: vp8::Pictures,
     gaps: Gaps,
     reception: Reception,
 }
@@ -238,6 +239,7 @@ impl Track {
             name: names.fetch_add(1, Ordering::Relaxed),
             seen: Window::default(),
             numbering: Numbering::default(),
+            pictures: vp8::Pictures::default(),
             gaps: Gaps::default(),
             reception: Reception::default(),
         }))
@@ -257,9 +259,9 @@ impl Track {
         if is_newest {
             self.time.note(opened.timestamp, self.agreed.codec.clock_rate(), now);
         }
-        let vp8 = match self.agreed.codec {
-            Codec::Vp8 => vp8::Descriptor::read(&opened.payload),
-            _ => None,
+        let (vp8, payload) = match self.agreed.codec {
+            Codec::Vp8 => current.pictures.widen(opened.payload),
+            _ => (None, opened.payload),
         };
         Ok(Packet {
             vp8,
@@ -268,8 +270,8 @@ impl Track {
             number: current.numbering.number(index).ok_or(Dropped::TooOld)?,
             timestamp: opened.timestamp,
             marker: opened.marker,
-            starts_keyframe: self.agreed.codec.starts_keyframe(&opened.payload),
-            payload: opened.payload,
+            starts_keyframe: self.agreed.codec.starts_keyframe(&payload),
+            payload,
         })
     }
 }

@@ -19,6 +19,7 @@ mod egress;
 mod end_to_end;
 mod entrance;
 mod extension;
+mod flight;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -69,9 +69,9 @@ impl Worker {
             if now.saturating_duration_since(peer.joined_at) > config.handshake_time() {
                 return Err(Failure::Handshake);
             }
-            let result = self.handshakes.handle_timeout(number, &peer.progress, now);
+            self.handshakes.handle_timeout(number, &mut peer.progress, now);
             self.send_handshakes();
-            return result;
+            return Ok(());
         }
         if now.saturating_duration_since(peer.heard_at) > config.consent_time() {
             return Err(Failure::Consent);

@@ -1,6 +1,8 @@
 //! The VP8 payload descriptor (RFC 7741, 4.2): which picture a packet is of, and how its numbers are moved when a viewer
 //! goes from one stream to another.
 
+use bytes::{BufMut, Bytes, BytesMut};
+
 const PICTURE_BITS: u16 = 0x7FFF;
 const KEY_INDEX_BITS: u8 = 0x1F;
 
@@ -73,6 +75,14 @@ impl Descriptor {
         Some(())
     }
 
+    fn widened(&mut self, picture: u16) {
+        (self.is_wide, self.picture) = (true, Some(picture));
+        self.len += 1;
+        for at in [&mut self.temporal_at, &mut self.key_index_at] {
+            *at += u8::from(*at > self.picture_at);
+        }
+    }
+
     /// Whether the packet is the first one of a picture that decodes on its own.
     pub fn starts_keyframe(&self, payload: &[u8]) -> bool {
         self.starts_frame && payload.get(usize::from(self.len)).is_some_and(|header| header & 1 == 0)
@@ -86,6 +96,47 @@ impl Descriptor {
         let is_key = self.starts_keyframe(payload) && header[3..6] == START_CODE;
         is_key.then(|| u16::from_le_bytes([header[8], header[9]]) & 0x3FFF)
     }
+}
+
+/// The picture ids of one stream, all on 15 bits. Some senders begin with 7 bits and take 15 once they count past 127: moved
+/// behind another stream, such ids would jump back in the middle of a group of pictures, and decoders wait for a keyframe.
+#[derive(Clone, Debug, Default)]
+pub struct Pictures {
+    newest: Option<u16>,
+}
+
+impl Pictures {
+    /// The payload with its picture id on 15 bits, and where its numbers stand.
+    pub fn widen(&mut self, payload: Bytes) -> (Option<Descriptor>, Bytes) {
+        let found = Descriptor::read(&payload);
+        let Some((mut descriptor, picture)) = found.and_then(|found| Some((found, found.picture?))) else {
+            return (found, payload);
+        };
+        let full = match self.newest {
+            Some(newest) if !descriptor.is_wide => nearest(newest, picture),
+            _ => picture,
+        };
+        if self.newest.is_none_or(|newest| full.wrapping_sub(newest) & PICTURE_BITS <= PICTURE_BITS / 2) {
+            self.newest = Some(full);
+        }
+        if descriptor.is_wide {
+            return (found, payload);
+        }
+        let at = usize::from(descriptor.picture_at);
+        let mut wide = BytesMut::with_capacity(payload.len() + 1);
+        wide.put_slice(&payload[..at]);
+        wide.put_u16(0x8000 | full);
+        wide.put_slice(&payload[at + 1..]);
+        descriptor.widened(full);
+        (Some(descriptor), wide.freeze())
+    }
+}
+
+/// The id that ends in these 7 bits and is nearest to `newest`.
+fn nearest(newest: u16, low: u16) -> u16 {
+    const HALF: u16 = 64;
+    let ahead = low.wrapping_sub(newest).wrapping_add(HALF) & 0x7F;
+    newest.wrapping_add(ahead).wrapping_sub(HALF) & PICTURE_BITS
 }
 
 /// The numbers of one packet as they go out.
@@ -122,16 +173,13 @@ impl Shift {
         }
     }
 
-    /// Writes the moved numbers into a copy of the payload that `descriptor` was read of.
+    /// Writes the moved numbers into a copy of the payload that `descriptor` was read of. A picture id of 7 bits is left
+    /// as it is (see [`Pictures`]).
     pub fn apply(self, descriptor: &Descriptor, payload: &mut [u8]) {
         let numbers = self.moved(descriptor);
-        if descriptor.picture.is_some() {
+        if descriptor.is_wide {
             let at = usize::from(descriptor.picture_at);
-            let [high, low] = numbers.picture.to_be_bytes();
-            match descriptor.is_wide {
-                true => payload[at..at + 2].copy_from_slice(&[0x80 | high, low]),
-                false => payload[at] = low & 0x7F,
-            }
+            payload[at..at + 2].copy_from_slice(&(0x8000 | numbers.picture).to_be_bytes());
         }
         if descriptor.temporal.is_some() {
             payload[usize::from(descriptor.temporal_at)] = numbers.temporal;
@@ -181,13 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn a_short_picture_id_stays_short() {
-        let payload = [0x90, 0x80, 100, 0x01];
-        let descriptor = Descriptor::read(&payload).unwrap();
-        let shift = Shift::behind(Numbers { picture: 126, ..Numbers::default() }, &descriptor);
-        let mut moved = payload;
-        shift.apply(&descriptor, &mut moved);
-        assert_eq!(moved, [0x90, 0x80, 127, 0x01]);
+    fn everything_behind_a_short_picture_id_moves_up_by_one() {
+        let short = Bytes::from_static(&[0x90, 0xF0, 100, 7, 0x43, 0x00]);
+        let (descriptor, wide) = Pictures::default().widen(short);
+        assert_eq!(wide, full(100, 7, 3));
+        assert_eq!(descriptor, Descriptor::read(&wide));
     }
 
     #[test]
@@ -199,7 +245,48 @@ mod tests {
         assert_eq!(descriptor.height(&payload[..9]), None);
     }
 
+    /// The id of a picture as senders write it: short as long as it fits, or always short, or always long.
+    fn written(picture: u16, width: u8) -> Bytes {
+        let [high, low] = picture.to_be_bytes();
+        let is_short = width == 1 || width == 0 && picture < 128;
+        match is_short {
+            true => Bytes::copy_from_slice(&[0x90, 0x80, low & 0x7F, 0x01]),
+            false => Bytes::copy_from_slice(&[0x90, 0x80, 0x80 | high, low, 0x01]),
+        }
+    }
+
     proptest! {
+        /// However they are written, ids count on by one at every picture, behind another stream too, and what comes late
+        /// has the id that it would have had.
+        #[test]
+        fn ids_go_on_whatever_their_width(width in 0u8..3, start in 0u16..200, last in 0u16..=PICTURE_BITS, late in 1usize..40) {
+            let start = if width == 1 { start & 0x7F } else { start };
+            let mut pictures = Pictures::default();
+            let mut ids = Vec::new();
+            let (mut held, mut shift) = (None, None);
+            for step in 0..600usize {
+                let payload = written((start + step as u16) & PICTURE_BITS, width);
+                if step == late {
+                    held = Some(payload);
+                    continue;
+                }
+                for (step, payload) in [(step, Some(payload)), (late, held.take_if(|_| step == late + 30))] {
+                    let Some(payload) = payload else { continue };
+                    let (descriptor, wide) = pictures.widen(payload);
+                    let descriptor = descriptor.unwrap();
+                    prop_assert_eq!(Some(descriptor), Descriptor::read(&wide));
+                    let last = Numbers { picture: last, ..Numbers::default() };
+                    let shift = *shift.get_or_insert_with(|| Shift::behind(last, &descriptor));
+                    let mut moved = wide.to_vec();
+                    shift.apply(&descriptor, &mut moved);
+                    ids.push((step, Descriptor::read(&moved).unwrap().picture.unwrap()));
+                }
+            }
+            for (step, id) in ids {
+                prop_assert_eq!(id, last.wrapping_add(1 + step as u16) & PICTURE_BITS);
+            }
+        }
+
         #[test]
         fn no_payload_panics(mut payload in proptest::collection::vec(any::<u8>(), 0..16), last in any::<(u16, u8, u8)>()) {
             let Some(descriptor) = Descriptor::read(&payload) else { return Ok(()) };

@@ -48,7 +48,11 @@ impl Far {
     }
 
     pub async fn watch(&self) -> Watcher {
-        let token = self.studio.shop.viewer_token(&self.studio.server, "far");
+        self.watch_as("far").await
+    }
+
+    pub async fn watch_as(&self, name: &str) -> Watcher {
+        let token = self.studio.shop.viewer_token(&self.studio.server, name);
         Watcher::watch(&self.studio.at(), &room(), &token, false, &from(VIEWER)).await.expect("she watches")
     }
 
@@ -145,6 +149,19 @@ async fn a_viewers_link_is_seen_as_it_is() {
     let pictures = &ops["quality"][0];
     assert_eq!((&pictures["room"], &pictures["watching"]), (&Value::from("studio"), &Value::from(1)), "{ops}");
     assert_eq!(pictures["worst"].as_array().map(Vec::len), Some(1), "she is the worst: {ops}");
+    anchor.stop().await;
+}
+
+/// Whatever part of the handshake is lost, one side says it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_kept_out_by_a_line_that_loses_one_datagram_in_ten() {
+    let far = Far::open(13).await;
+    let anchor = far.go_live().await;
+    far.relay.both(VIEWER, Line::losing(0.1).with_delay(Duration::from_millis(40)));
+    let names: Vec<String> = (0..24).map(|number| format!("far-{number}")).collect();
+    for some in names.chunks(6) {
+        futures_util::future::join_all(some.iter().map(|name| far.watch_as(name))).await;
+    }
     anchor.stop().await;
 }
 

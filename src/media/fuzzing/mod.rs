@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
     negotiate::{self, Server},
     offer::{self, Offer},
     stun::Request,
-    vp8::{Descriptor, Shift},
+    vp8::{Descriptor, Pictures, Shift},
 };
 
 /// One target: its name, what it does with an input, and inputs to begin with.
@@ -70,12 +71,16 @@ fn payload(data: &[u8]) {
     }
     let Some(descriptor) = Descriptor::read(data) else { return };
     let _ = (descriptor.starts_keyframe(data), descriptor.height(data));
+    let starts = descriptor.starts_keyframe(data);
+    let (descriptor, wide) = Pictures::default().widen(Bytes::copy_from_slice(data));
+    let descriptor = descriptor.expect("it was one before");
+    assert_eq!(Some(descriptor), Descriptor::read(&wide));
     let shift = Shift::behind(Shift::default().moved(&descriptor), &descriptor);
-    let mut written = data.to_vec();
+    let mut written = wide.to_vec();
     shift.apply(&descriptor, &mut written);
-    assert_eq!(written.len(), data.len());
+    assert_eq!(written.len(), wide.len());
     let again = Descriptor::read(&written).expect("a descriptor that was rewritten is one");
-    assert_eq!(again.starts_keyframe(&written), descriptor.starts_keyframe(data));
+    assert_eq!((again.starts_keyframe(&written), descriptor.starts_keyframe(&wide)), (starts, starts));
 }
 
 /// An offer from either side, and a fragment of one.
