@@ -27,7 +27,10 @@ pub use handle::{Brief, Handle, Stats};
 pub use registry::{OpenError, Outside, Rooms, Shown};
 pub use room::{Author, Command};
 pub use state_hash::state_hash;
-pub use tape::{Tape, line::Demand};
+pub use tape::{
+    Tape,
+    line::{Demand, Refund},
+};
 
 /// Settings of rooms.
 #[derive(Clone, Debug, Serialize, Deserialize)]
