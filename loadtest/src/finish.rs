@@ -14,11 +14,11 @@ use crate::{
     hosts::Ledgered,
     proof::{self, Chains, Proof},
     report::{self, Clocks, Funnel, Own, PhaseReport, Quantiles, Report, Stock, Used, VERSION, VideoReport},
-    run::Venue,
     scenario::Scenario,
     stage::Stage,
     tally::{OwnPace, Tally},
     timeline::Timeline,
+    venue::Venue,
 };
 
 /// A run that is over.

@@ -8,11 +8,11 @@ use maishou::protocol::Role;
 use crate::{
     report::{Quantiles, VideoReport},
     rtc::{Anchor, AnchorPlan, Seen, Shape, WatchPlan},
-    run::Venue,
     scenario::{Arrival, Scenario},
     stage::{ANCHOR, Stage},
     team::Team,
     token::person,
+    venue::Venue,
 };
 
 /// How long coming in may take beyond what the rate of arrivals says.
