@@ -14,7 +14,10 @@ use crate::{
     media::Media,
     protocol::CloseCode,
     ring::{Read, Ring},
-    session::{Arrival, Live, Outlet, Shop, outlet::Out},
+    session::{
+        Arrival, Live, Outlet, Shop,
+        outlet::{Follow, Out},
+    },
 };
 
 /// Messages of a client that wait for the one before; a client that sends faster loses its channel.
@@ -123,7 +126,8 @@ impl Driver {
     async fn take(&mut self, out: Out) -> Option<CloseCode> {
         match out {
             Out::Text(text) => (!self.send(text).await).then_some(CloseCode::Slow),
-            Out::Follow { ring, position, first } => {
+            Out::Follow(follow) => {
+                let Follow { ring, position, first } = *follow;
                 if let Some(first) = first
                     && !self.send(first.text).await
                 {

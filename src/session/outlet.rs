@@ -19,11 +19,17 @@ pub enum Outlet {
     Queue(mpsc::Sender<Out>),
 }
 
-/// What a driven connection is asked to do.
+/// What a driven connection is asked to do. Every such connection keeps room for 32 of them.
 pub enum Out {
     Text(Bytes),
-    Follow { ring: Arc<Ring>, position: u64, first: Option<Snap> },
-    Close(CloseCode, String),
+    Follow(Box<Follow>),
+    Close(CloseCode, Box<str>),
+}
+
+pub struct Follow {
+    pub ring: Arc<Ring>,
+    pub position: u64,
+    pub first: Option<Snap>,
 }
 
 impl Outlet {
@@ -40,14 +46,17 @@ impl Outlet {
     pub fn follow(&self, ring: Arc<Ring>, position: u64, first: Option<Snap>) {
         match self {
             Self::Socket(socket) => socket.follow(ring, position, first),
-            Self::Queue(queue) => drop(queue.try_send(Out::Follow { ring, position, first })),
+            Self::Queue(queue) => {
+                let follow = Follow { ring, position, first };
+                drop(queue.try_send(Out::Follow(Box::new(follow))));
+            }
         }
     }
 
     pub fn close(&self, code: CloseCode, reason: &str) {
         match self {
             Self::Socket(socket) => socket.close(code, reason),
-            Self::Queue(queue) => drop(queue.try_send(Out::Close(code, reason.to_owned()))),
+            Self::Queue(queue) => drop(queue.try_send(Out::Close(code, reason.into()))),
         }
     }
 }

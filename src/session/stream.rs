@@ -118,7 +118,7 @@ impl Listener {
             tokio::select! {
                 out = self.out.recv() => match out {
                     Some(Out::Text(text)) => self.waiting.push_back(Heard { id: None, text }),
-                    Some(Out::Follow { .. }) => {}
+                    Some(Out::Follow(_)) => {}
                     Some(Out::Close(code, reason)) => {
                         let bye = serde_json::json!({ "close": { "code": code.number(), "reason": reason } });
                         self.waiting.push_back(Heard { id: None, text: bye.to_string().into() });
