@@ -101,7 +101,7 @@ async fn record() -> Result<Recorded> {
     people[1].cancel(given_back.hold.id).await?;
     people[2].hold_one(&blue, 1, "d").await?;
     // A refund in two parts: one piece comes back to be sold, the other does not.
-    for (part, restock) in [("one", true), ("the other", false)] {
+    for (part, restock) in [("one", true), ("other", false)] {
         let lines = json!([{ "sku": red, "quantity": 1 }]);
         let body = json!({ "lines": lines, "restock": restock, "reason": "too small" });
         let path = format!("/v1/orders/{}/refund", paid.hold.id);
