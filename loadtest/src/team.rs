@@ -14,7 +14,7 @@ use crate::{
 
 /// A part of the audience, wherever it is.
 pub enum Part {
-    Here { crowd: Crowd, watchers: Option<Watchers> },
+    Here { crowd: Crowd, watchers: Option<Box<Watchers>> },
     There(Remote),
 }
 
@@ -26,7 +26,7 @@ impl Team {
         let plans = plan.split(self.0.len());
         self.0.iter_mut().zip(plans).try_for_each(|(part, plan)| match part {
             Part::Here { watchers, .. } => {
-                *watchers = Some(Watchers::start(plan, 0)?);
+                *watchers = Some(Box::new(Watchers::start(plan, 0)?));
                 Ok(())
             }
             Part::There(remote) => remote.watch(plan),
@@ -51,7 +51,7 @@ impl Team {
         self.0.iter_mut().try_for_each(|part| match part {
             Part::Here { crowd, watchers } => {
                 crowd.begin(at);
-                watchers.as_mut().map_or(Ok(()), Watchers::begin)
+                watchers.as_mut().map_or(Ok(()), |watchers| watchers.begin())
             }
             Part::There(remote) => remote.begin(at),
         })
@@ -62,7 +62,7 @@ impl Team {
         self.0.iter_mut().try_for_each(|part| match part {
             Part::Here { crowd, watchers } => {
                 crowd.quiet();
-                watchers.as_mut().map_or(Ok(()), Watchers::quiet)
+                watchers.as_mut().map_or(Ok(()), |watchers| watchers.quiet())
             }
             Part::There(remote) => remote.quiet(),
         })
@@ -122,7 +122,9 @@ impl Team {
         let (mut outcomes, mut sum) = (Vec::new(), Seen::default());
         for part in self.0 {
             let (outcome, seen) = match part {
-                Part::Here { crowd, watchers } => (crowd.stop()?, watchers.map(Watchers::stop).transpose()?),
+                Part::Here { crowd, watchers } => {
+                    (crowd.stop()?, watchers.map(|watchers| watchers.stop()).transpose()?)
+                }
                 Part::There(remote) => remote.stop().context("a worker")?,
             };
             outcomes.push(outcome);

@@ -98,7 +98,8 @@ fn play(mut wire: Wire, part: Share, base: Timebase, ahead_us: i64) -> anyhow::R
     loop {
         let done = match orders.recv_timeout(TELL_EVERY) {
             Ok(Order::Watch { plan }) => process::allow_sockets(viewers + plan.tokens.len())
-                .and_then(|()| Ok(watchers = Some(Watchers::start(*plan, ahead_us)?))),
+                .and_then(|()| Watchers::start(*plan, ahead_us))
+                .map(|started| drop(watchers.replace(started))),
             Ok(Order::Begin { at_us }) => {
                 crowd.begin(base.instant(at_us));
                 watchers.as_mut().map_or(Ok(()), Watchers::begin)
