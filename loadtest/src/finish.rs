@@ -14,12 +14,11 @@ use crate::{
     hosts::Ledgered,
     proof::{self, Chains, Proof},
     report::{self, Clocks, Funnel, Own, PhaseReport, Quantiles, Report, Stock, Used, VERSION, VideoReport},
-    run::Venue,
     scenario::Scenario,
     stage::Stage,
     tally::{OwnPace, Tally},
     timeline::Timeline,
-    witness::state_of_snapshot,
+    venue::Venue,
 };
 
 /// A run that is over.
@@ -72,10 +71,7 @@ async fn prove(
         return (proofs, Chains::new());
     }
     proofs.push(match stage.snapshot().await {
-        Ok(snapshot) => {
-            let (epoch, seq) = (snapshot.epoch.clone(), snapshot.seq);
-            proof::state(&ended.crowds, &epoch, seq, &state_of_snapshot(snapshot))
-        }
+        Ok(snapshot) => proof::state(&ended.crowds, &snapshot),
         Err(error) => Proof::failed("state", &error),
     });
     proofs.push(proof::answers(deeds, tally.open, callers).await);

@@ -12,7 +12,7 @@ use tokio::{
 const TIME: Duration = Duration::from_millis(800);
 const PAGE_BYTES_MAX: u64 = 1 << 20;
 /// What is kept: the metric with its labels, and its name in reports.
-const KEPT: [(&str, &str); 9] = [
+const KEPT: [(&str, &str); 10] = [
     ("maishou_viewers", "viewers"),
     ("maishou_fanout_tick_seconds", "tick_s"),
     ("maishou_room_queue{queue=\"mailbox\"}", "room_queue"),
@@ -22,6 +22,7 @@ const KEPT: [(&str, &str); 9] = [
     ("maishou_commit_seconds{quantile=\"0.99\"}", "commit_p99_s"),
     ("maishou_overruns_total", "overruns"),
     ("maishou_comments_left_out_total", "comments_left_out"),
+    ("maishou_sales_left_out_total", "sales_left_out"),
 ];
 
 /// One look. The token is an admin's.

@@ -9,7 +9,8 @@
 //! - `team`, `workers`: the crowds of several machines as one
 //! - `hist`, `tally`, `timeline`, `progress`, `gauges`: what was measured, while it runs and after
 //! - `replay`: a recorded show played again, to the same end
-//! - `run`: a scenario from curtain to curtain; `finish`, `proof`: what must be true of it; `report`: all of it told
+//! - `run`: a scenario from curtain to curtain; `venue`: the server it is at; `measured`: its seconds
+//! - `finish`, `proof`: what must be true of it; `report`: all of it told
 //! - `rtc`: light WebRTC viewers and an anchor, who do everything but decode; `video`: their part of a run
 //! - `process`: what the server's process and ours use
 
@@ -36,9 +37,11 @@ mod finish;
 mod gauges;
 mod hosts;
 pub mod house;
+mod measured;
 mod progress;
 mod stage;
 mod team;
 mod timeline;
 mod token;
+mod venue;
 mod video;

@@ -1,6 +1,6 @@
 //! `maishou-loadtest`: the command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -75,7 +75,9 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
             return replay::run(&options).map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Worker(options) => workers::serve(&options)?,
-        Command::Compare { before, after } => print!("{}", compare::compare(&read(&before)?, &read(&after)?)),
+        Command::Compare { before, after } => {
+            drop(write!(std::io::stdout(), "{}", compare::compare(&read(&before)?, &read(&after)?)))
+        }
         Command::Page { report, html } => {
             let page = maishou_loadtest::report::page(&read(&report)?);
             std::fs::write(&html, page).with_context(|| html.display().to_string())?;
@@ -96,7 +98,8 @@ fn drive(options: &Options) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     end_at_ctrl_c(stop.clone())?;
     let report = run::run(scenario, options, &stop)?;
-    println!("{report}");
+    // Who reads it may have read enough.
+    let _ = writeln!(std::io::stdout(), "{report}");
     Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

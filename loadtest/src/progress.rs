@@ -41,7 +41,10 @@ impl Progress {
             }
             None if self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY) => {
                 self.told = Some(Instant::now());
-                eprintln!("{done}/{of} {}", line());
+                if of > 1 {
+                    eprint!("{done}/{of} ");
+                }
+                eprintln!("{}", line());
             }
             None => {}
         }
@@ -70,14 +73,19 @@ pub fn line(phase: &str, now: &Second, before: Option<&Second>, sample: Option<&
         }
     }
     let errors = errors(now);
-    if !errors.is_empty() {
-        let _ = write!(line, "; {errors:?}");
+    for (code, count) in &errors {
+        let _ = write!(line, "; {count} {code}");
     }
     if let Some(sample) = sample.filter(|sample| !sample.gauges.is_empty()) {
-        let gauges = ["tick_s", "room_queue", "desk_queue", "holds_open"];
-        let gauges = gauges.iter().filter_map(|name| Some((name, sample.gauges.get(*name)?)));
-        let gauges: Vec<String> = gauges.map(|(name, value)| format!("{name} {value}")).collect();
-        let _ = write!(line, "; server {}", gauges.join(" "));
+        let gauge = |name: &str| sample.gauges.get(name).copied().unwrap_or(0.0);
+        let _ = write!(
+            line,
+            "; server: tick {:.0} ms, {} wait for the room, {} for the desk, {} holds open",
+            gauge("tick_s") * 1e3,
+            gauge("room_queue"),
+            gauge("desk_queue"),
+            gauge("holds_open")
+        );
     }
     line
 }

@@ -1,7 +1,6 @@
 //! A scenario from curtain to curtain.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
@@ -10,8 +9,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use maishou::{
-    client::{Config, Http, Rest, Server, Viewer},
-    clock::Clock,
+    client::{Config, Http},
     id::RoomId,
     protocol::Role,
 };
@@ -22,19 +20,19 @@ use crate::{
     callers::Callers,
     crowd::{Crowd, Plan},
     finish::{Ended, finish},
-    gauges,
     hosts::Hosts,
-    house::House,
+    measured::Measured,
     process,
-    progress::{Progress, line},
+    progress::Progress,
     report::{Clocks, Report},
+    rtc::Anchor,
     scenario::Scenario,
-    stage::{ANCHOR, Stage, World},
+    stage::Stage,
     stamp::Timebase,
     team::{Part, Team},
-    timeline::{Sample, Timeline},
-    token::Tokens,
-    video::Video,
+    timeline::Timeline,
+    venue::{Venue, clock_of, used},
+    video,
     workers::Remote,
 };
 
@@ -87,8 +85,6 @@ const ARRIVAL_SPARE: Duration = Duration::from_secs(30);
 /// How long what was begun may take to end, and the last frames to reach everybody.
 const SETTLE: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Looks at the server's clock, the quickest of which counts.
-const CLOCK_LOOKS: usize = 16;
 
 /// Plays a scenario, writes the reports that are asked for, and tells what came of it.
 pub fn run(scenario: Scenario, options: &Options, stop: &CancellationToken) -> anyhow::Result<Report> {
@@ -103,53 +99,6 @@ pub fn run(scenario: Scenario, options: &Options, stop: &CancellationToken) -> a
         std::fs::write(path, crate::report::page(&report)).with_context(|| path.display().to_string())?;
     }
     Ok(report)
-}
-
-/// The server of a run, and what we may do there.
-pub(crate) struct Venue {
-    pub house: Option<House>,
-    pub server: Server,
-    pub address: SocketAddr,
-    pub tokens: Tokens,
-    pub pid: Option<u32>,
-    pub name: Option<String>,
-    pub world: World,
-}
-
-impl Venue {
-    fn open(scenario: &Scenario, options: &Options) -> anyhow::Result<Self> {
-        let clock = Clock::start();
-        let Some(name) = &options.server else {
-            let house = House::open(options.maishou.as_deref(), &scenario.server, options.keep.as_deref())?;
-            let (address, pid) = (house.address, Some(house.pid()));
-            let tokens = Tokens::minted(&house.secret, clock, false);
-            return Ok(Self {
-                server: Server::at(address),
-                address,
-                tokens,
-                pid,
-                name: None,
-                world: World::Own,
-                house: Some(house),
-            });
-        };
-        let address = address(name)?;
-        let tokens = match (&options.secret_file, std::env::var("MAISHOU_AUTH__SECRET")) {
-            (Some(path), _) => Tokens::from_file(path, clock)?,
-            (None, Ok(secret)) if !secret.is_empty() => Tokens::minted(&secret, clock, true),
-            _ => {
-                let http = Http::new(name.parse()?, Config::default());
-                Tokens::Demo { http: Box::new(http) }
-            }
-        };
-        let world = match tokens {
-            Tokens::Demo { .. } => World::Demo,
-            Tokens::Minted { .. } if options.real => World::Real,
-            Tokens::Minted { .. } => World::Rehearsal(options.rehearse.clone()),
-        };
-        let (server, name) = (name.parse()?, Some(name.clone()));
-        Ok(Self { house: None, server, address, tokens, pid: options.pid, name, world })
-    }
 }
 
 async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -> anyhow::Result<Report> {
@@ -168,48 +117,39 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
     let memory = venue.pid.map(process::memory_kib).transpose().context("the server's process")?.unwrap_or(0);
 
     let mut progress = Progress::new();
-    let team = team(&scenario, options, &venue, &stage, base, ahead, run).await?;
+    let mut team = team(&scenario, options, &venue, &stage, base, ahead, run).await?;
     let arrived = arrive(&scenario, &team, &mut progress, stop).await?;
-    let mut video = match scenario.audience.webrtc {
+    let anchor = match scenario.audience.webrtc {
         0 => None,
-        _ => Some(Video::start(&scenario, venue.address, &stage.room, &venue.tokens, ANCHOR).await?),
+        _ => Some(video::start(&scenario, &venue, &stage, &mut team).await?),
     };
     let memory = venue.pid.map_or(Ok(0), process::memory_kib)?.saturating_sub(memory);
 
     let began = Instant::now() + LOOK_EVERY;
     let began_at = base.at_us(began) / 1_000;
-    let used = used(venue.pid)?;
+    let used_before = used(venue.pid)?;
     team.begin(began)?;
-    video.as_mut().map(Video::begin).transpose()?;
     let looker = callers.of(Role::Viewer, "looker").await?;
     let hosts = Hosts::start(&scenario, &stage, began.into(), looker);
-    let mut show = Show {
-        scenario: &scenario,
-        stage: &stage,
-        venue: &venue,
-        team: &team,
-        hosts: &hosts,
-        video: video.as_ref(),
-        began,
-        admin: None,
-    };
+    let mut show =
+        Measured { scenario: &scenario, stage: &stage, venue: &venue, team: &team, hosts: &hosts, began, admin: None };
     let mut timeline = Timeline::default();
     if arrived {
         show.admin = callers.of(Role::Admin, "loadtest").await.ok();
         show.watch(&mut timeline, &mut progress, stop).await?;
     }
     let seconds = began.elapsed().as_secs_f64().min(scenario.seconds()).max(0.001);
-    let used = (used, self::used(venue.pid)?, memory);
-    let watched = video.as_ref().map(|video| video.report(seconds)).transpose()?;
+    let used = (used_before, used(venue.pid)?, memory);
     team.quiet()?;
     settle(&team, &mut progress).await;
-    team.seconds().iter().for_each(|second| timeline.add(second));
+    team.seconds().iter().for_each(|(teller, second)| timeline.add(*teller, second));
     let clocks = Clocks { server_ahead: ahead as f64 / 1e3, server_error: error as f64 / 1e3, workers: team.clocks() };
     let hosted = hosts.stop().await;
-    video.map(Video::stop).transpose()?;
+    let has_video = anchor.map(Anchor::stop).transpose()?.is_some();
     stand_still(&stage, &team, &mut progress).await?;
-    let crowds = team.stop()?;
+    let (crowds, seen) = team.stop()?;
     progress.end();
+    let video = has_video.then(|| video::report(scenario.audience.webrtc, &seen, seconds));
     let ended = Ended {
         scenario: Rc::unwrap_or_clone(scenario),
         began_at,
@@ -220,7 +160,7 @@ async fn play(scenario: Scenario, options: &Options, stop: &CancellationToken) -
         timeline,
         clocks,
         used,
-        video: watched,
+        video,
     };
     finish(ended, venue, &stage).await
 }
@@ -252,7 +192,7 @@ async fn team(
         is_alone: stage.is_ours(),
     };
     if options.workers.is_empty() {
-        return Ok(Team(vec![Part::Here(Crowd::start(plan)?)]));
+        return Ok(Team(vec![Part::Here { crowd: Crowd::start(plan)?, watchers: None }]));
     }
     let parts = plan.split(options.workers.len()).into_iter().zip(&options.workers);
     let parts = parts.map(|((plan, people), worker)| Ok(Part::There(Remote::start(worker, plan, people)?)));
@@ -273,7 +213,7 @@ async fn arrive(
     loop {
         look.tick().await;
         let tally = team.tally();
-        progress.tell(tally.joined, all, || format!("arrive; {} put off", tally.put_off));
+        progress.tell(tally.joined, all, || format!("viewers are in; {} were put off", tally.put_off));
         if tally.joined >= all || stop.is_cancelled() {
             return Ok(tally.joined >= all);
         }
@@ -290,69 +230,6 @@ async fn arrive(
                 tally.examples
             );
         }
-    }
-}
-
-/// The measured time.
-struct Show<'a> {
-    scenario: &'a Scenario,
-    stage: &'a Stage,
-    venue: &'a Venue,
-    team: &'a Team,
-    hosts: &'a Hosts,
-    video: Option<&'a Video>,
-    began: Instant,
-    admin: Option<Rest>,
-}
-
-impl Show<'_> {
-    async fn watch(
-        &self,
-        timeline: &mut Timeline,
-        progress: &mut Progress,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let all = self.scenario.seconds();
-        let mut look = interval(Duration::from_secs(1));
-        look.tick().await;
-        while self.began.elapsed().as_secs_f64() < all && !stop.is_cancelled() {
-            let left = Duration::from_secs_f64((all - self.began.elapsed().as_secs_f64()).max(0.0));
-            tokio::select! {
-                _ = look.tick() => {}
-                () = tokio::time::sleep(left) => {}
-                () = stop.cancelled() => {}
-            }
-            ensure!(self.team.is_running(), "a crowd ended before its time");
-            let at = self.began.elapsed();
-            self.gather(timeline, at).await;
-            let phase = &self.scenario.phases[self.scenario.phase_at(at.as_secs_f64())].name;
-            if let Some((now, before)) = timeline.newest() {
-                let told = || line(phase, now, before, timeline.newest_sample());
-                progress.tell(at.as_secs(), all.ceil() as u64, told);
-            }
-        }
-        Ok(())
-    }
-
-    async fn gather(&self, timeline: &mut Timeline, at: Duration) {
-        self.team.seconds().iter().for_each(|second| timeline.add(second));
-        let at_ms = u64::try_from(at.as_millis()).unwrap_or(0);
-        let hosts = crate::tally::Second { at_ms, tally: self.hosts.tally(), latencies: self.hosts.second() };
-        timeline.add(&hosts);
-        let mut sample = Sample { webrtc: self.video.map_or(0, Video::inside), ..Sample::default() };
-        if let Some(pid) = self.venue.pid {
-            sample.server_cpu = process::cpu_time(pid).ok();
-            sample.server_mb = process::memory_kib(pid).ok().map(|kib| kib as f64 / 1_024.0);
-        }
-        sample.own_cpu = process::cpu_time(std::process::id()).unwrap_or_default();
-        sample.own_mb = process::memory_kib(std::process::id()).unwrap_or(0) as f64 / 1_024.0;
-        if let Ok(snapshot) = self.stage.snapshot().await {
-            sample.take_stock(&snapshot);
-        }
-        if let Some(admin) = &self.admin {
-            sample.gauges = gauges::look(self.venue.address, admin.token()).await.unwrap_or_default();
-        }
-        timeline.sample(at.as_millis().div_ceil(1_000) as u64, sample);
     }
 }
 
@@ -395,42 +272,4 @@ async fn stand_still(stage: &Stage, team: &Team, progress: &mut Progress) -> any
 fn is_whole(team: &Team) -> bool {
     let tally = team.tally();
     tally.websocket + tally.sse + tally.refused >= tally.joined
-}
-
-/// How far the server's clock is ahead of ours and how wrong that may be, in microseconds.
-async fn clock_of(venue: &Venue, stage: &Stage, base: Timebase) -> anyhow::Result<(i64, i64)> {
-    let token = venue.tokens.one(&stage.room, Role::Viewer, "loadtest-clock").await?;
-    let viewer = Viewer::join(&venue.server, &stage.room, &token, &Config::default()).await?;
-    let mut best = (0, i64::MAX);
-    for _ in 0..CLOCK_LOOKS {
-        let before = base.now_us();
-        let (theirs, took) = viewer.ping().await?;
-        let took = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
-        if took < best.1 {
-            // The server tells whole milliseconds: on average half of one has passed.
-            best = (theirs.0 * 1_000 + 500 - (before + took / 2), took);
-        }
-    }
-    viewer.leave().await;
-    let (ahead, took) = best;
-    let error = took / 2 + 500;
-    // Clocks that may well be the same one are.
-    Ok((if ahead.abs() <= error + 1_000 && venue.address.ip().is_loopback() { 0 } else { ahead }, error))
-}
-
-/// CPU time of ourselves and of the server.
-pub(crate) fn used(pid: Option<u32>) -> anyhow::Result<[Duration; 2]> {
-    let server = pid.map(process::cpu_time).transpose().context("the server's process")?;
-    Ok([process::cpu_time(std::process::id())?, server.unwrap_or_default()])
-}
-
-fn address(server: &str) -> anyhow::Result<SocketAddr> {
-    let host = server.trim_start_matches("http://").trim_end_matches('/');
-    ensure!(!host.contains("://"), "--server {server}: give http://HOST:PORT");
-    let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    };
-    with_port.to_socket_addrs()?.next().with_context(|| format!("{host} has no address"))
 }

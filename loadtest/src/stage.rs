@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use hyper::Method;
 use maishou::{
-    client::{Error, Http, Merchant, NewProduct, Rest, Server},
+    client::{Config, Error, Http, Merchant, NewProduct, Rest, Server, Viewer},
     id::{Money, ProductId, RoomId, SkuId, Sub},
-    protocol::{Role, Snapshot},
+    protocol::{ErrorCode, Role, Snapshot},
 };
 use serde_json::{Value, json};
 use tokio::time::interval;
@@ -56,7 +56,7 @@ impl Stage {
         name: &str,
         world: &World,
     ) -> anyhow::Result<Self> {
-        let http = Http::new(server.clone(), maishou::client::Config::default());
+        let http = Http::new(server.clone(), Config::default());
         match world {
             World::Demo => Self::demo(http, tokens).await,
             World::Rehearsal(Some(room)) => Self::rehearse(http, tokens, room, name).await,
@@ -67,6 +67,10 @@ impl Stage {
                 let anchor = rest(Role::Anchor, ANCHOR).await?;
                 let goods = goods(scenario, &room)?;
                 make(scenario, &merchant, &anchor, &room, &goods).await.map_err(explain)?;
+                if *world == World::Real {
+                    let token = tokens.one(&room, Role::Viewer, OPEN).await?;
+                    may_act(server, &room, &token).await?;
+                }
                 if *world == World::Rehearsal(None) {
                     return Self::rehearse(http.clone(), tokens, &room, name).await;
                 }
@@ -82,7 +86,11 @@ impl Stage {
         let room: RoomId = format!("rehearsal.{name}").parse()?;
         let maker = Rest::new(http.clone(), tokens.one(of, Role::Admin, ADMIN).await?);
         let body = json!({"rehearsal_of": of, "id": room});
-        maker.call::<Value>(Method::POST, "/v1/rooms", None, Some(body)).await.map_err(explain)?;
+        let made = maker.call::<Value>(Method::POST, "/v1/rooms", None, Some(body)).await;
+        made.map_err(|error| match error {
+            Error::Refused(fault) if fault.code == ErrorCode::NotFound => anyhow!("there is no room {of} to rehearse"),
+            error => explain(error),
+        })?;
         let admin = Rest::new(http.clone(), tokens.one(&room, Role::Admin, ADMIN).await?);
         let open = Rest::new(http, tokens.one(&room, Role::Viewer, OPEN).await?);
         let goods = goods_of(&with_shelf(&open, &room).await?);
@@ -155,6 +163,20 @@ fn goods_of(snapshot: &Snapshot) -> Vec<NewProduct> {
         limit_per_order: product.limit_per_order,
     });
     goods.collect()
+}
+
+/// A like of somebody simulated, which counts nowhere, shows whether they may do anything.
+async fn may_act(server: &Server, room: &RoomId, token: &str) -> anyhow::Result<()> {
+    let viewer = Viewer::join(server, room, token, &Config::default()).await?;
+    let liked = viewer.like(1).await;
+    viewer.leave().await;
+    match liked {
+        Err(Error::Refused(fault)) if fault.code == ErrorCode::RehearsalOnly => bail!(
+            "simulated people may not act in real rooms of this server: set loadtest.allow = true there, or leave --real \
+             out and a rehearsal is made"
+        ),
+        liked => Ok(liked.map(drop)?),
+    }
 }
 
 /// What is wrong with a server that does not let us make a room.

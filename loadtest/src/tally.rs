@@ -81,6 +81,11 @@ impl Tally {
         *self.socket_errors.entry(error.to_string()).or_default() += 1;
     }
 
+    /// Snapshots for viewers who were in and read so slowly that the room went on without them.
+    pub fn fell_behind(&self) -> u64 {
+        self.snapshots.saturating_sub(self.joined + self.returned.saturating_sub(self.resumed))
+    }
+
     /// The counts of two crowds together.
     pub fn add(&mut self, other: &Self) {
         let pairs = [

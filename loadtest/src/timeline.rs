@@ -1,11 +1,14 @@
 //! The run second by second: what crowds and hosts noted, and what the processes used meanwhile.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use maishou::protocol::Snapshot;
 
 use crate::{
-    hist::{Class, Hist},
+    hist::{Class, Hist, Latencies},
     report::Point,
     scenario::Scenario,
     tally::{Second, Tally},
@@ -14,9 +17,17 @@ use crate::{
 /// Points of one report; those of a longer run stand for several seconds each.
 const POINTS_MAX: usize = 600;
 
+/// Who tells of seconds: a crowd by its place in the team, or the hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Teller {
+    Crowd(usize),
+    Hosts,
+}
+
 #[derive(Default)]
 pub struct Timeline {
-    seconds: BTreeMap<u64, Second>,
+    /// By who told of them: a crowd may tell twice of one second, and of another not at all.
+    seconds: BTreeMap<Teller, BTreeMap<u64, Second>>,
     samples: BTreeMap<u64, Sample>,
 }
 
@@ -42,12 +53,12 @@ impl Sample {
 }
 
 impl Timeline {
-    /// A second of one of the crowds, or of the hosts.
-    pub fn add(&mut self, second: &Second) {
+    pub fn add(&mut self, teller: Teller, second: &Second) {
         let at = (second.at_ms + 500) / 1_000;
-        let sum = self.seconds.entry(at).or_insert_with(|| Second { at_ms: at * 1_000, ..Second::default() });
-        sum.tally.add(&second.tally);
-        sum.latencies.add(&second.latencies);
+        let seconds = self.seconds.entry(teller).or_default();
+        let known = seconds.entry(at).or_insert_with(|| Second { at_ms: at * 1_000, ..Second::default() });
+        known.tally.clone_from(&second.tally);
+        known.latencies.add(&second.latencies);
     }
 
     pub fn sample(&mut self, at: u64, sample: Sample) {
@@ -55,9 +66,27 @@ impl Timeline {
     }
 
     /// The newest second that crowds have told of, and the one before it.
-    pub fn newest(&self) -> Option<(&Second, Option<&Second>)> {
-        let mut newest = self.seconds.values().rev().filter(|second| second.tally.joined > 0);
-        Some((newest.next()?, newest.next()))
+    pub fn newest(&self) -> Option<(Second, Option<Second>)> {
+        let mut newest = self.told().into_iter().rev();
+        Some((self.second(newest.next()?), newest.next().map(|at| self.second(at))))
+    }
+
+    /// The seconds that crowds have told of. The hosts may have begun one that no crowd ended.
+    fn told(&self) -> BTreeSet<u64> {
+        let crowds = self.seconds.iter().filter(|(teller, _)| **teller != Teller::Hosts);
+        crowds.flat_map(|(_, seconds)| seconds.keys().copied()).collect()
+    }
+
+    /// All of them together: what each told last, and the latencies of this second.
+    fn second(&self, at: u64) -> Second {
+        let mut sum = Second { at_ms: at * 1_000, ..Second::default() };
+        for (told, second) in self.seconds.values().filter_map(|seconds| seconds.range(..=at).next_back()) {
+            sum.tally.add(&second.tally);
+            if *told == at {
+                sum.latencies.add(&second.latencies);
+            }
+        }
+        sum
     }
 
     pub fn newest_sample(&self) -> Option<&Sample> {
@@ -66,26 +95,26 @@ impl Timeline {
 
     /// The plots' points.
     pub fn points(&self, scenario: &Scenario) -> Vec<Point> {
-        let width = self.seconds.len().div_ceil(POINTS_MAX).max(1);
+        let seconds: Vec<u64> = self.told().into_iter().collect();
+        let width = seconds.len().div_ceil(POINTS_MAX).max(1);
         let (mut points, mut before) = (Vec::new(), (0, Tally::default(), None::<Sample>));
-        // The hosts may have begun a second that the crowds did not end.
-        let seconds: Vec<_> = self.seconds.iter().filter(|(_, second)| second.tally.joined > 0).collect();
         for group in seconds.chunks(width) {
-            let (at, last) = group[group.len() - 1];
-            let mut latencies = crate::hist::Latencies::default();
-            group.iter().for_each(|(_, second)| latencies.add(&second.latencies));
-            let sample = self.samples.range(..=*at).next_back().map(|(_, sample)| sample.clone());
+            let at = group[group.len() - 1];
+            let last = self.second(at);
+            let mut latencies = Latencies::default();
+            group.iter().for_each(|at| latencies.add(&self.second(*at).latencies));
+            let sample = self.samples.range(..=at).next_back().map(|(_, sample)| sample.clone());
             let time = at.saturating_sub(before.0).max(1) as f64;
             let mut point = rates(&before.1, &last.tally, time);
-            point.at = *at as f64;
-            point.phase = scenario.phase_at(*at as f64 - 0.5);
+            point.at = at as f64;
+            point.phase = scenario.phase_at(at as f64 - 0.5);
             let both = |hist: &Hist| [hist.ms_at(0.5), hist.ms_at(0.99)];
             point.latencies = latencies.iter().map(|(class, hist)| (class.name().to_owned(), both(hist))).collect();
             if let Some(sample) = &sample {
                 used(&mut point, before.2.as_ref(), sample, time);
             }
             points.push(point);
-            before = (*at, last.tally.clone(), sample);
+            before = (at, last.tally, sample);
         }
         points
     }
@@ -136,7 +165,8 @@ mod tests {
     fn seconds_of_several_crowds_are_one_and_rates_are_what_came_between() {
         let mut timeline = Timeline::default();
         for crowd in [10, 20] {
-            (1..=3).for_each(|at| timeline.add(&second(at * 1_000 + crowd, at * crowd)));
+            let teller = Teller::Crowd(crowd as usize);
+            (1..=3).for_each(|at| timeline.add(teller, &second(at * 1_000 + crowd, at * crowd)));
         }
         let points = timeline.points(&Scenario::parse("").unwrap());
         assert_eq!(points.iter().map(|point| point.deliveries).collect::<Vec<_>>(), [30.0, 30.0, 30.0]);
@@ -144,9 +174,22 @@ mod tests {
     }
 
     #[test]
+    fn a_second_that_is_told_twice_counts_once_and_one_that_is_not_told_is_no_dip() {
+        let mut timeline = Timeline::default();
+        (1..=3).for_each(|at| timeline.add(Teller::Crowd(0), &second(at * 1_000, at * 10)));
+        timeline.add(Teller::Crowd(0), &second(3_010, 32));
+        timeline.add(Teller::Crowd(1), &second(1_000, 5));
+        timeline.add(Teller::Crowd(1), &second(3_400, 15));
+        timeline.add(Teller::Hosts, &second(4_000, 0));
+        let points = timeline.points(&Scenario::parse("").unwrap());
+        assert_eq!(points.iter().map(|point| point.websocket).collect::<Vec<_>>(), [6, 6, 6]);
+        assert_eq!(points.iter().map(|point| point.deliveries).collect::<Vec<_>>(), [15.0, 10.0, 22.0]);
+    }
+
+    #[test]
     fn a_long_run_has_no_more_points_than_fit_and_loses_nothing() {
         let mut timeline = Timeline::default();
-        (1..=4_620).for_each(|at| timeline.add(&second(at * 1_000, at * 7)));
+        (1..=4_620).for_each(|at| timeline.add(Teller::Crowd(0), &second(at * 1_000, at * 7)));
         let points = timeline.points(&Scenario::parse("").unwrap());
         assert!(points.len() <= POINTS_MAX);
         assert!(points.iter().all(|point| (point.deliveries - 7.0).abs() < 1e-9));

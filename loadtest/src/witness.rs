@@ -1,14 +1,14 @@
 //! One who reads everything once: each distinct frame is parsed, folded and fingerprinted, however many hear it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     rc::Rc,
 };
 
 use foldhash::fast::FixedState;
 use maishou::{
     client::View,
-    protocol::{Body, Class as EventClass, Event, Frame, Snapshot},
+    protocol::{Body, Class as EventClass, Event, Frame, Snapshot, Tally},
 };
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ const FAULTS_MAX: usize = 8;
 /// Frames and snapshots that wait for the frames before them.
 const WAITING_MAX: usize = 4_096;
 const EXCERPT_LEN: usize = 240;
+/// Different sums that are remembered: one a second for more than a day.
+const TALLIES_MAX: usize = 100_000;
+const TALLY: &[u8] = b"\"tally\":";
 
 /// Pieces of the stream that are remembered, so that most viewers need not read them.
 const PIECES_MAX: usize = 512;
@@ -35,6 +38,7 @@ pub struct Witness {
     snapshots: BTreeMap<u64, Snapshot>,
     checked: Option<u64>,
     told: BTreeMap<u64, u64>,
+    tallies: HashSet<Tally, FixedState>,
     faults: Faults,
     /// How far the server's clock is ahead of ours.
     ahead_us: i64,
@@ -47,7 +51,7 @@ struct Seen {
     prev: u64,
     print: u64,
     times: Box<[(Class, i64)]>,
-    has_tally: bool,
+    tally: Option<Tally>,
 }
 
 /// Frames that a viewer read at one time.
@@ -57,11 +61,19 @@ pub struct Batch {
     pub bytes: u64,
     /// What events are timed from: class, and microseconds since 1970.
     pub times: Vec<(Class, i64)>,
-    pub has_tally: bool,
+    pub likes: Option<Likes>,
     /// The sum of the frames' prints.
     pub sum: u64,
     /// Something else was among them.
     pub is_mixed: bool,
+}
+
+/// The likes that were told in a batch. They only rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Likes {
+    pub first: u64,
+    pub last: u64,
+    pub fell: bool,
 }
 
 /// What some bytes are to everybody who stands at the same event.
@@ -77,6 +89,9 @@ pub struct Testimony {
     pub frames: Vec<(u64, u64, u64)>,
     /// Of each event that was told: its number and fingerprint.
     pub events: Vec<(u64, u64)>,
+    /// Each sum of viewers and likes that was told, once.
+    #[serde(default)]
+    pub tallies: Vec<Tally>,
     /// The epoch and number that the folded state is of.
     pub epoch: String,
     pub seq: u64,
@@ -89,6 +104,14 @@ pub struct Testimony {
 pub struct Faults {
     pub count: u64,
     pub first: Vec<String>,
+}
+
+impl Batch {
+    fn told(&mut self, tally: Tally) {
+        let before = self.likes.unwrap_or(Likes { first: tally.likes, last: tally.likes, fell: false });
+        let fell = before.fell || tally.likes < before.last;
+        self.likes = Some(Likes { last: tally.likes, fell, ..before });
+    }
 }
 
 impl Faults {
@@ -132,7 +155,22 @@ impl Witness {
     pub fn tally(&mut self, text: &[u8]) {
         self.batch.frames += 1;
         self.batch.bytes += text.len() as u64;
-        self.batch.has_tally |= memmem::find(text, b"\"tally\":").is_some();
+        if let Some(at) = memmem::find(text, TALLY) {
+            self.told_tally(&text[at + TALLY.len()..]);
+        }
+    }
+
+    /// `text` begins with the tally.
+    fn told_tally(&mut self, text: &[u8]) {
+        match serde_json::Deserializer::from_slice(text).into_iter::<Tally>().next() {
+            Some(Ok(tally)) => {
+                self.batch.told(tally);
+                if self.tallies.len() < TALLIES_MAX {
+                    self.tallies.insert(tally);
+                }
+            }
+            _ => self.faults.add(|| format!("a tally cannot be read: {}", excerpt(text))),
+        }
     }
 
     /// A viewer moved on by this frame. Everybody must have been told the same.
@@ -150,7 +188,7 @@ impl Witness {
         batch.frames += 1;
         batch.bytes += text.len() as u64;
         batch.times.extend_from_slice(&seen.times);
-        batch.has_tally |= seen.has_tally;
+        seen.tally.into_iter().for_each(|tally| batch.told(tally));
         batch.sum = batch.sum.wrapping_add(print);
     }
 
@@ -183,10 +221,11 @@ impl Witness {
     }
 
     fn first_time(&mut self, prev: u64, text: &[u8], print: u64) -> Seen {
-        let (mut times, mut has_tally) = (Vec::new(), false);
+        let (mut times, mut tally) = (Vec::new(), None);
         match serde_json::from_slice::<Frame>(text) {
             Ok(frame) => {
-                has_tally = frame.tally.is_some();
+                tally = frame.tally;
+                self.tallies.extend(tally.filter(|_| self.tallies.len() < TALLIES_MAX));
                 times = frame.events.iter().map(|event| reference(event, self.ahead_us)).collect();
                 for event in &frame.events {
                     self.told.insert(event.seq, event_print(event));
@@ -198,7 +237,7 @@ impl Witness {
             }
             Err(error) => self.faults.add(|| format!("a frame cannot be read ({error}): {}", excerpt(text))),
         }
-        Seen { prev, print, times: times.into(), has_tally }
+        Seen { prev, print, times: times.into(), tally }
     }
 
     fn fold(&mut self) {
@@ -249,6 +288,7 @@ impl Witness {
         Testimony {
             frames,
             events: self.told.into_iter().collect(),
+            tallies: self.tallies.into_iter().collect(),
             state: state_of(&self.view),
             seq: self.view.seq,
             epoch: self.view.epoch,

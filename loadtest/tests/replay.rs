@@ -8,12 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use hyper::Method;
 use maishou::{
     client::{Config, Http, Merchant, NewProduct, Rest, Viewer},
     id::{Money, ProductId, RoomId, SkuId},
     protocol::{Role, StockCount},
 };
 use maishou_loadtest::replay::{self, House, Show};
+use serde_json::{Value, json};
 
 /// The server's program, built beside this test.
 fn program() -> PathBuf {
@@ -98,6 +100,13 @@ async fn record() -> Result<Recorded> {
     ensure!(people[2].hold_one(&blue, 1, "c").await.is_err(), "they are all held");
     people[1].cancel(given_back.hold.id).await?;
     people[2].hold_one(&blue, 1, "d").await?;
+    // A refund in two parts: one piece comes back to be sold, the other does not.
+    for (part, restock) in [("one", true), ("other", false)] {
+        let lines = json!([{ "sku": red, "quantity": 1 }]);
+        let body = json!({ "lines": lines, "restock": restock, "reason": "too small" });
+        let path = format!("/v1/orders/{}/refund", paid.hold.id);
+        admin.call::<Value>(Method::POST, &path, Some(part), Some(body)).await?;
+    }
     keeper.adjust_stock(&red, 7, "found a box", "box").await?;
     keeper.adjust_stock(&blue, -1, "a stain", "stain").await?;
     keeper.put_product(&goods(SCARF, 15_900)?).await?;
@@ -108,7 +117,7 @@ async fn record() -> Result<Recorded> {
     let settled = |view: &maishou::client::View| view.slow_mode == 1;
     host.wait_for(Duration::from_secs(10), settled).await?;
     let is_told = |stock: &BTreeMap<SkuId, StockCount>| {
-        stock[&red].available == 21 && stock[&blue].held == 1 && stock[&blue].available == 1
+        stock[&red].available == 22 && stock[&blue].held == 1 && stock[&blue].available == 1
     };
     until_stock(&admin, &room, is_told).await?;
     drop((people, host));
@@ -137,6 +146,7 @@ async fn a_show_played_again_arrives_at_the_same_state() -> Result<()> {
     assert!(outcome.is_the_same(), "{outcome}");
     assert!(outcome.deeds.refused.is_empty(), "{outcome}");
     assert_eq!((outcome.deeds.stock_edits, outcome.deeds.comments), (2, 7), "{outcome}");
+    assert_eq!(outcome.deeds.refunds_not_played, 0, "{outcome}");
 
     // The show alone: what was sold before it is bought by people who are on no tape.
     let segments = segments(&recorded.tape)?;

@@ -76,6 +76,7 @@ struct Message {
     events: Vec<OrUnknown<Event>>,
     tally: Option<Tally>,
     left_out: Option<u32>,
+    sales_left_out: Option<u32>,
 }
 
 /// How a data channel says what a socket's close frame says.
@@ -238,7 +239,8 @@ impl<T> Conversation<T> {
         };
         let unreadable = &mut view.counters.unreadable;
         let events = message.events.into_iter().filter_map(|event| event.known(unreadable)).collect();
-        let frame = Frame { prev, seq, events, tally: message.tally, left_out: message.left_out };
+        let Message { tally, left_out, sales_left_out, .. } = message;
+        let frame = Frame { prev, seq, events, tally, left_out, sales_left_out };
         match view.apply(frame) {
             Applied::Gap if self.join == Joining::Done => {
                 self.stuck = self.missed_at == Some(view.seq);

@@ -43,6 +43,8 @@ pub struct Counters {
     pub gaps: u64,
     /// Comments that the server said it left out.
     pub left_out: u64,
+    /// Sales that were, likewise.
+    pub sales_left_out: u64,
     /// Private messages that did not come in their turn: too many were missed, they can be read over REST.
     pub private_missed: u64,
     /// Comments that this view forgot because it keeps a limited number.
@@ -83,7 +85,7 @@ pub struct View {
     pub tally: Tally,
     /// Comments in the room's order, the newest last; deleted ones are gone.
     pub comments: VecDeque<Event>,
-    /// Pieces sold per SKU since this view began, as `sold` events told.
+    /// Pieces sold per SKU since this view began, as `sold` events told: in a rush not all are.
     pub sold: BTreeMap<SkuId, u64>,
     /// Who may not comment, and until when. Not part of a snapshot: only what this view has seen.
     pub muted: BTreeMap<Who, UnixMs>,
@@ -171,6 +173,7 @@ impl View {
         }
 
         self.counters.left_out += u64::from(frame.left_out.unwrap_or(0));
+        self.counters.sales_left_out += u64::from(frame.sales_left_out.unwrap_or(0));
         let fresh = frame.events.into_iter().filter(|event| event.seq > cursor);
         let applied = fresh.map(|event| self.fold(event)).count();
         self.seq = frame.seq;

@@ -82,7 +82,7 @@ fn frame(log: &[Event], ends: &[u64], from: usize, ticks: usize) -> Frame {
     let to = (from + ticks).min(ends.len() - 1);
     let (prev, seq) = (ends[from], ends[to]);
     let events = log.iter().filter(|e| e.seq > prev && e.seq <= seq).cloned().collect();
-    Frame { prev, seq, events, tally: None, left_out: None }
+    Frame { prev, seq, events, tally: None, left_out: None, sales_left_out: None }
 }
 
 fn same_state(view: &View, oracle: &Snapshot) {
@@ -130,7 +130,7 @@ proptest! {
         view.take_snapshot(snapshot_at(&[], 0));
         for seq in 1..=comments {
             let events = vec![Event { seq, at: UnixMs(0), media: None, body: body(0, seq) }];
-            view.apply(Frame { prev: seq - 1, seq, events, tally: None, left_out: None });
+            view.apply(Frame { prev: seq - 1, seq, events, tally: None, left_out: None, sales_left_out: None });
         }
         prop_assert_eq!(view.comments.len(), kept.min(comments as usize));
         prop_assert_eq!(view.counters.forgotten, comments - view.comments.len() as u64);
@@ -142,7 +142,7 @@ proptest! {
 fn nothing_applies_before_the_first_snapshot() {
     let mut view = View::new(10);
     let tally = Some(Tally { viewers: 3, likes: 9 });
-    let frame = Frame { prev: 0, seq: 5, events: Vec::new(), tally, left_out: None };
+    let frame = Frame { prev: 0, seq: 5, events: Vec::new(), tally, left_out: None, sales_left_out: None };
     assert_eq!(view.apply(frame), Applied::Gap);
     assert_eq!(view.cursor(), None);
     assert_eq!(view.tally.viewers, 3, "a tally counts in any case");
@@ -172,7 +172,7 @@ fn a_price_changes_wherever_it_is_shown() {
     view.take_snapshot(Snapshot { shelf: vec![product(100)], pinned, ..snapshot_at(&[], 0) });
     let price = Body::Price { product: "p".parse().unwrap(), price: product(80).price };
     let event = Event { seq: 1, at: UnixMs(0), media: None, body: price };
-    view.apply(Frame { prev: 0, seq: 1, events: vec![event], tally: None, left_out: None });
+    view.apply(Frame { prev: 0, seq: 1, events: vec![event], tally: None, left_out: None, sales_left_out: None });
     assert_eq!(view.shelf[0].price.amount, 80);
     assert_eq!(view.pinned.unwrap().product.price.amount, 80);
 }

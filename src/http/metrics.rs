@@ -105,6 +105,7 @@ fn rooms(app: &App, page: &mut Page) {
         "Comments that sampling did not show.",
         sum(|s| &s.comments_left_out),
     );
+    page.counter("maishou_sales_left_out_total", "Sales that sampling did not show.", sum(|s| &s.sales_left_out));
     page.counter("maishou_frames_total", "Frames encoded.", sum(|s| &s.frames));
     page.counter(
         "maishou_demand_dropped_total",

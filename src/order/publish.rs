@@ -60,6 +60,15 @@ pub struct Told {
     at: UnixMs,
     to: To,
     view: View,
+    /// With [`Step::Refunded`]: pieces came back to be sold.
+    restocked: bool,
+}
+
+/// What is refunded of an order, all in all, and whether the pieces of the last refund are sold again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundTold {
+    pub lines: Vec<(SkuId, u32)>,
+    pub restocked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,6 +93,13 @@ impl Told {
             To::Buyer(step) => Some((self.view.held.room.as_ref()?, self.view.held.id, step)),
             To::Confirmer => None,
         }
+    }
+
+    pub fn refund(&self) -> Option<RefundTold> {
+        let placed = self.view.standing.placed.as_ref().filter(|_| self.to == To::Buyer(Step::Refunded))?;
+        let lines = self.view.held.lines.iter().zip(&placed.refunded);
+        let lines = lines.map(|(line, refunded)| (line.sku.clone(), *refunded)).collect();
+        Some(RefundTold { lines, restocked: self.restocked })
     }
 }
 
@@ -151,7 +167,7 @@ impl Publisher {
             match &tx.what {
                 What::Opened(_) => {}
                 What::Adjusted { sku, reason, .. } => self.adjusted(tx, sku, reason),
-                What::Hold(step) => self.stepped(step, tx.at),
+                What::Hold(step) => self.stepped(step, tx),
             }
         }
         for grown in grown {
@@ -171,10 +187,11 @@ impl Publisher {
         }
     }
 
-    fn stepped(&mut self, step: &HoldStep, at: UnixMs) {
+    fn stepped(&mut self, step: &HoldStep, tx: &Tx) {
         let held = &step.held;
         let view = || View { held: held.clone(), standing: step.standing.clone() };
-        let told = |n, to| Told { n, at, to, view: view() };
+        let restocked = tx.entries.iter().any(|entry| entry.kind == EntryType::Refunded && entry.quantity > 0);
+        let told = |n, to| Told { n, at: tx.at, to, view: view(), restocked };
         self.add(|| Event::Private { sub: held.sub.clone(), told: told(step.n, To::Buyer(step.step)) });
         if let Some(notice) = &step.notice {
             self.add(|| Event::Private { sub: notice.sub.clone(), told: told(notice.n, To::Confirmer) });

@@ -26,9 +26,12 @@ pub struct Frame {
     /// Comments of this step that are on the tape but not in this frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<u32>,
+    /// Sales of this step that are on the tape but not in this frame; the counts of `stock` have them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sales_left_out: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tally {
     pub viewers: u64,
     pub likes: u64,

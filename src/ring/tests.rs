@@ -16,7 +16,7 @@ fn frame(prev: u64, seq: u64, events: impl IntoIterator<Item = u64>) -> Encoded 
     let events: Vec<Event> = events.into_iter().map(state).collect();
     let urgent = !events.is_empty();
     let tally = events.is_empty().then(Tally::default);
-    Encoded::frame(&Frame { prev, seq, events, tally, left_out: None }, urgent)
+    Encoded::frame(&Frame { prev, seq, events, tally, left_out: None, sales_left_out: None }, urgent)
 }
 
 fn snapshot(seq: u64) -> String {

@@ -50,6 +50,7 @@ pub struct Brief {
 pub struct Stats {
     pub events: AtomicU64,
     pub comments_left_out: AtomicU64,
+    pub sales_left_out: AtomicU64,
     pub frames: AtomicU64,
     pub demand_dropped: AtomicU64,
     /// Adjustments and sales that were told while too many waited, and are not in the log.

@@ -284,7 +284,8 @@ impl Hub {
         self.follow_up(&tick.events);
         let left_out = self.showing.show(&tick.events, self.audience.tally().viewers);
         self.stats.events.fetch_add(tick.events.len() as u64, Ordering::Relaxed);
-        self.stats.comments_left_out.fetch_add(u64::from(left_out), Ordering::Relaxed);
+        self.stats.comments_left_out.fetch_add(u64::from(left_out.comments), Ordering::Relaxed);
+        self.stats.sales_left_out.fetch_add(u64::from(left_out.sales), Ordering::Relaxed);
         self.stats.frames.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -27,7 +27,10 @@ pub use handle::{Brief, Handle, Stats};
 pub use registry::{OpenError, Outside, Rooms, Shown};
 pub use room::{Author, Command};
 pub use state_hash::state_hash;
-pub use tape::{Tape, line::Demand};
+pub use tape::{
+    Tape,
+    line::{Demand, Refund},
+};
 
 /// Settings of rooms.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,8 @@ pub use tape::{Tape, line::Demand};
 pub struct Config {
     /// Comments shown a second; more are on the tape but left out of the stream. 0 shows all.
     pub chat_per_second: u32,
+    /// Sales told to the room a second; more are on the tape but left out of the stream. 0 tells all.
+    pub sold_per_second: u32,
     /// Chat waits up to this long, in milliseconds, to be sent together. State events do not wait.
     pub tick_ms: u64,
     /// Commands waiting for one room; beyond this they are answered `busy`.
@@ -57,6 +62,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             chat_per_second: 25,
+            sold_per_second: 5,
             tick_ms: 10,
             mailbox: 4_096,
             shelf_max: 200,

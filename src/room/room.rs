@@ -100,7 +100,9 @@ impl Command {
 #[derive(Debug)]
 pub struct Room {
     state: State,
-    sampler: Sampler,
+    comments: Sampler,
+    /// Apart from the comments: neither a rush of buyers nor a flood of talk hides the other.
+    sales: Sampler,
     silenced_max: usize,
     spoke_at: HashMap<Who, UnixMs>,
     remembered: std::collections::VecDeque<PinnedComment>,
@@ -109,8 +111,8 @@ pub struct Room {
 impl Room {
     pub fn new(state: State, config: &Config) -> Self {
         let remembered = state.comments.iter().filter_map(pinnable).collect();
-        let sampler = Sampler::new(config.chat_per_second);
-        Self { state, sampler, silenced_max: config.silenced_max, spoke_at: HashMap::new(), remembered }
+        let (comments, sales) = (Sampler::new(config.chat_per_second), Sampler::new(config.sold_per_second));
+        Self { state, comments, sales, silenced_max: config.silenced_max, spoke_at: HashMap::new(), remembered }
     }
 
     pub fn state(&self) -> &State {
@@ -137,8 +139,9 @@ impl Room {
         let shown = match &event.body {
             Body::Comment { who, role, .. } => {
                 self.spoke_at.insert(who.clone(), at);
-                *role == Role::Anchor || self.sampler.shows(at)
+                *role == Role::Anchor || self.comments.shows(at)
             }
+            Body::Sold { .. } => self.sales.shows(at),
             _ => true,
         };
         if let Some(comment) = pinnable(&event) {

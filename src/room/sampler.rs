@@ -1,10 +1,10 @@
-//! Which comments are shown when there are more than anybody can read.
+//! Which comments and sales are shown when there are more than anybody can read.
 //!
 //! A token bucket over the log's own times, so that every node, and a replay years later, leaves out the same ones.
 
 use crate::clock::UnixMs;
 
-/// Tokens are counted in thousandths of a comment, so that a rate per second refills exactly per millisecond.
+/// Tokens are counted in thousandths of an event, so that a rate per second refills exactly per millisecond.
 const TOKEN: u64 = 1_000;
 
 #[derive(Clone, Debug)]
@@ -15,12 +15,12 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// `per_second` comments a second, and as many at once; 0 shows all.
+    /// `per_second` events a second, and as many at once; 0 shows all.
     pub fn new(per_second: u32) -> Self {
         Self { per_second, tokens: u64::from(per_second) * TOKEN, refilled_at: UnixMs(0) }
     }
 
-    /// Whether the comment that the log has at `at` is shown.
+    /// Whether the event that the log has at `at` is shown.
     pub fn shows(&mut self, at: UnixMs) -> bool {
         if self.per_second == 0 {
             return true;
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_times_leave_out_the_same_comments() {
+    fn the_same_times_leave_out_the_same() {
         let times: Vec<i64> = (0..5_000).map(|i| i * 7 % 911 + i * 3).collect();
         let run = || {
             let mut sampler = Sampler::new(3);

@@ -4,13 +4,32 @@
 use std::sync::Arc;
 
 use crate::{
-    protocol::{Class, Event, Frame, Snapshot, Tally},
+    protocol::{Body, Class, Event, Frame, Snapshot, Tally},
     ring::{Encoded, Ring},
     room::state::State,
 };
 
 /// Frames after which the ring's snapshot is made anew, so that no joiner reads on for long.
 const FRAMES_PER_SNAPSHOT: u64 = 64;
+
+/// What viewers were not shown of a step, because it was more than anybody could read. All of it is on the tape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    pub comments: u32,
+    pub sales: u32,
+}
+
+impl LeftOut {
+    fn of(events: &[(Event, bool)]) -> Self {
+        let mut left_out = Self::default();
+        for (event, _) in events.iter().filter(|(_, shown)| !shown) {
+            let count =
+                if matches!(event.body, Body::Sold { .. }) { &mut left_out.sales } else { &mut left_out.comments };
+            *count = count.saturating_add(1);
+        }
+        left_out
+    }
+}
 
 pub struct Showing {
     state: State,
@@ -37,17 +56,18 @@ impl Showing {
         events.iter().any(|(event, _)| event.body.class() == Class::State)
     }
 
-    /// Shows what was logged, each event with whether viewers see it. Returns how many they do not.
-    pub fn show(&mut self, events: &[(Event, bool)], viewers: u64) -> u32 {
-        let Some((last, _)) = events.last() else { return 0 };
+    /// Shows what was logged, each event with whether viewers see it. Returns what they do not.
+    pub fn show(&mut self, events: &[(Event, bool)], viewers: u64) -> LeftOut {
+        let Some((last, _)) = events.last() else { return LeftOut::default() };
         let (prev, seq) = (self.state.seq, last.seq);
         for (event, shown) in events {
             self.state.fold(event, *shown);
         }
         let shown: Vec<Event> = events.iter().filter(|(_, shown)| *shown).map(|(event, _)| event.clone()).collect();
-        let left_out = u32::try_from(events.len() - shown.len()).unwrap_or(u32::MAX);
-        let told = (left_out > 0).then_some(left_out);
-        let frame = Frame { prev, seq, events: shown, tally: None, left_out: told };
+        let left_out = LeftOut::of(events);
+        let told = |count: u32| (count > 0).then_some(count);
+        let (comments, sales) = (told(left_out.comments), told(left_out.sales));
+        let frame = Frame { prev, seq, events: shown, tally: None, left_out: comments, sales_left_out: sales };
         self.push(&frame, Self::is_urgent(events), viewers);
         left_out
     }
@@ -56,7 +76,9 @@ impl Showing {
     pub fn tell(&mut self, tally: Tally) {
         self.state.likes = tally.likes;
         let seq = self.state.seq;
-        self.push(&Frame { prev: seq, seq, events: vec![], tally: Some(tally), left_out: None }, false, tally.viewers);
+        let (left_out, sales_left_out) = (None, None);
+        let frame = Frame { prev: seq, seq, events: vec![], tally: Some(tally), left_out, sales_left_out };
+        self.push(&frame, false, tally.viewers);
     }
 
     /// Makes the ring's snapshot anew when somebody asked for it.

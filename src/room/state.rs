@@ -68,7 +68,7 @@ impl State {
         self.shelf.iter().any(|p| p.skus.iter().any(|s| s.id == *sku))
     }
 
-    /// Takes in the next event. `shown` is false for a comment that sampling leaves out.
+    /// Takes in the next event. `shown` is false for what sampling leaves out.
     pub fn fold(&mut self, event: &Event, shown: bool) {
         self.seq = event.seq;
         match &event.body {

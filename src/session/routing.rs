@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     order::{self, Step, Told},
-    room::{Command, Demand, Shown},
+    room::{Command, Demand, Refund, Shown},
     session::{Channels, Shop},
 };
 
@@ -41,7 +41,8 @@ pub async fn route_committed(shop: Arc<Shop>, show_sold: bool, mut committed: mp
 fn note_step(shop: &Shop, sub: &crate::id::Sub, told: &Told) {
     let Some((room, hold, step)) = told.step().filter(|(.., step)| *step != Step::Held) else { return };
     if let Some(handle) = shop.rooms.get(room) {
-        let demand = Demand::Order { hold, step: step.as_str().to_owned() };
+        let refund = told.refund().map(|refund| Refund { lines: refund.lines, restock: refund.restocked });
+        let demand = Demand::Order { hold, step: step.as_str().to_owned(), refund };
         handle.note(shop.clock.now(), &shop.keyring.who(room, sub), demand);
     }
 }

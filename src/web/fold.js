@@ -25,6 +25,8 @@ export function emptyState() {
     comments: [],
     /** Comments that the room said it left out since this page came. */
     left_out: 0,
+    /** Sales that it left out; the counts of stock have them. */
+    sales_left_out: 0,
   };
 }
 
@@ -61,6 +63,10 @@ export function applyFrame(state, frame) {
   if (frame.left_out > 0) {
     state.left_out += frame.left_out;
     news.changed.add('left_out');
+  }
+  if (frame.sales_left_out > 0) {
+    state.sales_left_out += frame.sales_left_out;
+    news.changed.add('sales_left_out');
   }
   state.seq = frame.seq;
   return news;

@@ -21,6 +21,7 @@ export class Talk {
   #noteTimer = null;
   #leftOutSeen = 0;
   #leftOutTimer = null;
+  #salesLeftOutSeen = 0;
   #isAtEnd = true;
 
   constructor(room) {
@@ -143,10 +144,21 @@ export class Talk {
     const product = this.#room.state.shelf.find((candidate) => candidate.skus.some(({ id }) => id === sku));
     if (!product) return;
     const toast = byId('sold');
-    setText(toast, t('sold_toast', { buyer: buyer || t('someone'), n: quantity, title: product.title }));
+    const sale = t('sold_toast', { buyer: buyer || t('someone'), n: quantity, title: product.title });
+    const more = this.#moreSales();
+    setText(toast, more > 0 ? t('sold_more', { sale, n: count(more) }) : sale);
     toast.hidden = false;
     clearTimeout(this.#toastTimer);
     this.#toastTimer = setTimeout(() => (toast.hidden = true), TOAST_MS);
+  }
+
+  /** Sales that nobody could read, since the last one that was shown. */
+  #moreSales() {
+    const leftOut = this.#room.state.sales_left_out;
+    // A snapshot counts anew.
+    const more = leftOut - Math.min(this.#salesLeftOutSeen, leftOut);
+    this.#salesLeftOutSeen = leftOut;
+    return more;
   }
 }
 

@@ -6,6 +6,7 @@ mod late;
 mod newcomer;
 mod pictures;
 mod quality;
+mod rehearsal;
 mod secrets;
 mod show;
 mod stage;

@@ -48,7 +48,7 @@ impl World {
         };
         let tape = Tape::start(tape::Config { path: folder.join("tape"), ..Default::default() }).unwrap();
         let catalogue = Catalogue::open(&folder.join("catalogue.db")).unwrap();
-        let config = room::Config { tick_ms: 1, chat_per_second: 10, ..Default::default() };
+        let config = room::Config { tick_ms: 1, chat_per_second: 10, sold_per_second: 1, ..Default::default() };
         let rooms =
             Rooms::open(config, ring::Config::default(), clock.clone(), tape, catalogue, outside).await.unwrap();
         let room: RoomId = "sim".parse().unwrap();
@@ -175,6 +175,7 @@ pub(super) fn random_command(rng: &mut StdRng, counts: &Counts, last_seq: u64) -
             })
         }
         97..98 => Command::Moderate(Moderation::SlowMode { seconds: rng.random_range(0..3) }),
+        98..99 => Command::Sold { sku: sku(rng.random_range(0..6)), quantity: 1, buyer: None },
         _ => Command::Media { live: rng.random_ratio(1, 2), tracks: vec![] },
     }
 }

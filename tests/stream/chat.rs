@@ -3,7 +3,12 @@
 use serde_json::json;
 
 use super::Hall;
-use crate::support::{server::Plan, tape::Tape};
+use crate::support::{
+    chain::Chain,
+    server::Plan,
+    shop::{CORAL, TAN},
+    tape::Tape,
+};
 
 const TALK: usize = 60;
 const HOSTED: usize = 15;
@@ -43,6 +48,41 @@ async fn sampling_leaves_some_out_and_says_how_many_but_never_the_anchors() {
     }
     assert_eq!(taped.len(), TALK + HOSTED);
     assert_eq!(tape.events().filter(|(_, left_out)| *left_out).count() as u64, viewer.view.left_out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rush_of_buyers_is_told_in_part_counted_in_full_and_hides_no_comment() {
+    let mut hall = Hall::open(Plan::default().set("ROOM__SOLD_PER_SECOND", "1")).await;
+    let mut viewer = hall.socket("viewer").await;
+    let mut talker = hall.socket("talker").await;
+    let pieces = [(CORAL, 20), (TAN, 5)];
+    for (sku, count) in pieces {
+        for number in 0..count {
+            hall.buy(&format!("buyer-{number}"), sku, sku).await;
+            talker.ok("comment", json!({ "text": format!("wow {sku} {number}") })).await;
+        }
+    }
+    for (sku, count) in pieces {
+        let entries = Chain::read(&hall.server, sku).await.entries.len();
+        viewer.until("the last count", |view| view.part("stock")[sku]["entry"] == entries).await;
+        assert_eq!(viewer.view.part("stock")[sku]["sold"], count, "the counts have every sale");
+    }
+    viewer.until("the last words", |view| view.has_comment(&format!("wow {TAN} 4"))).await;
+
+    hall.server.kill().await;
+    let tape = Tape::read(&hall.server, super::ROOM);
+    let sales = |left_out| {
+        let events =
+            tape.events().filter(|(event, is_left_out)| event.body.name() == "sold" && *is_left_out == left_out);
+        events.map(|(event, _)| event.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(sales(true).len() + sales(false).len(), 25, "all of it is on the tape");
+    let told = viewer.view.events.iter().filter(|event| event["type"] == "sold");
+    let told: Vec<u64> = told.map(|event| event["seq"].as_u64().expect("a number")).collect();
+    assert_eq!(told, sales(false));
+    assert!(!told.is_empty() && told.len() < 25, "{told:?}");
+    assert_eq!((viewer.view.sales_left_out, viewer.view.left_out), (sales(true).len() as u64, 0));
+    assert_eq!(viewer.view.comments.len(), 25);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

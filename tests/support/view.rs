@@ -21,6 +21,7 @@ pub struct View {
     pub viewers: u64,
     pub likes: u64,
     pub left_out: u64,
+    pub sales_left_out: u64,
     /// Every event that was applied, in order.
     pub events: Vec<Value>,
     /// Private messages, in the order of arrival.
@@ -97,6 +98,7 @@ impl View {
             }
         }
         self.left_out += frame["left_out"].as_u64().unwrap_or(0);
+        self.sales_left_out += frame["sales_left_out"].as_u64().unwrap_or(0);
         self.seq = seq;
     }
 

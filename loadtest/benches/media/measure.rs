@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::ensure;
-use hdrhistogram::Histogram;
 use maishou::protocol::Role;
 use maishou_loadtest::{
     hall::Hall,
@@ -147,8 +146,8 @@ pub fn tell(name: &str, rounds: &[Round]) -> f64 {
         of(Round::cpu_us),
         all.join(" "),
         of(Round::core),
-        of(|round| ms(&round.tally.delay, 0.5)),
-        of(|round| ms(&round.tally.delay, 0.99)),
+        of(|round| round.tally.delay.ms_at(0.5)),
+        of(|round| round.tally.delay.ms_at(0.99)),
         rounds.iter().map(|round| round.tally.lost()).sum::<u64>(),
         rounds.iter().map(|round| round.tally.broken + round.tally.undecodable).sum::<u64>(),
         rounds.iter().map(|round| round.tally.freezes).sum::<u64>(),
@@ -160,10 +159,6 @@ pub fn tell(name: &str, rounds: &[Round]) -> f64 {
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-pub fn ms(times: &Histogram<u64>, quantile: f64) -> f64 {
-    times.value_at_quantile(quantile) as f64 / 1e3
 }
 
 pub fn packets(options: &Options) -> anyhow::Result<()> {
@@ -219,7 +214,7 @@ pub fn joins(options: &Options) -> anyhow::Result<()> {
         ("first packet", tallies.iter().map(|tally| &tally.first_packet).collect()),
         ("first picture", tallies.iter().map(|tally| &tally.first_picture).collect()),
     ] {
-        let of = |quantile| median(times.iter().map(|times| ms(times, quantile)).collect());
+        let of = |quantile| median(times.iter().map(|times| times.ms_at(quantile)).collect());
         println!("  from POST to {name:<14} p50 {:>6.1} ms   p99 {:>6.1} ms", of(0.5), of(0.99));
     }
     let cpu = median(cpus);

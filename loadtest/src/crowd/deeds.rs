@@ -10,7 +10,7 @@ use maishou::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{hist::Class, tally::Notes, witness::event_print};
+use crate::{hist::Class, stamp, tally::Notes, witness::event_print};
 
 /// What a crowd did that must be there in the end.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -213,6 +213,19 @@ impl Deeds {
         self.unanswered.extend(other.unanswered);
         self.comments.extend(other.comments);
     }
+}
+
+/// The comment of an audience, with the time at which it was to be said.
+pub fn comment(number: u64, us: i64) -> String {
+    const WORDS: [&str; 6] = [
+        "好看！",
+        "How much is the blue one?",
+        "主播试一下这个颜色",
+        "Just ordered two",
+        "有没有大一号的？",
+        "哈哈哈哈",
+    ];
+    stamp::write(WORDS[(number % 6) as usize], us)
 }
 
 #[cfg(test)]

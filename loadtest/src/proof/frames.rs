@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
+use maishou::protocol::Snapshot;
+
 use super::Proof;
 use crate::{
     crowd::Outcome,
-    witness::{Testimony, difference},
+    witness::{Testimony, difference, state_of_snapshot},
 };
 
 const NAME: &str = "frames";
@@ -59,7 +61,9 @@ fn sums<'a>(testimonies: impl Iterator<Item = &'a Testimony>, evidence: &mut Vec
 
 /// The state that the frames lead to is the server's, and everybody stands at its end. In a room of others something
 /// always happens, and nobody stands still: there it cannot be proved.
-pub fn state(crowds: &[Outcome], epoch: &str, seq: u64, theirs: &serde_json::Value) -> Proof {
+pub fn state(crowds: &[Outcome], server: &Snapshot) -> Proof {
+    let (epoch, seq) = (server.epoch.as_str(), server.seq);
+    let theirs = &state_of_snapshot(server.clone());
     let mut evidence = Vec::new();
     for crowd in crowds {
         let Testimony { epoch: ours, seq: at, state, .. } = &crowd.testimony;
@@ -69,6 +73,10 @@ pub fn state(crowds: &[Outcome], epoch: &str, seq: u64, theirs: &serde_json::Val
         } else if let Some(what) = difference(state, theirs) {
             evidence.push(format!("the frames lead to another state than the server's: {what}"));
         }
+    }
+    let likes = crowds.iter().flat_map(|crowd| &crowd.testimony.tallies).map(|tally| tally.likes).max().unwrap_or(0);
+    if likes > server.tally.likes {
+        evidence.push(format!("{likes} likes were told, the server counts {}", server.tally.likes));
     }
     let standings = || crowds.iter().flat_map(|crowd| &crowd.standings);
     for standing in standings().filter(|standing| standing.to != seq) {
@@ -81,15 +89,26 @@ pub fn state(crowds: &[Outcome], epoch: &str, seq: u64, theirs: &serde_json::Val
 
 #[cfg(test)]
 mod tests {
+    use maishou::protocol::Tally;
     use serde_json::json;
 
     use super::*;
     use crate::crowd::Standing;
 
+    fn server(seq: u64, slow_mode: u32, likes: u64) -> Snapshot {
+        let snapshot = json!({
+            "room": "r", "epoch": "e", "seq": seq, "show": {"running": true, "started_at": 1, "title": "t"},
+            "shelf": [], "stock": {}, "pinned": null, "pinned_comment": null, "comments": [],
+            "media": {"live": false, "tracks": []}, "slow_mode": slow_mode, "tally": {"viewers": 4, "likes": likes},
+        });
+        serde_json::from_value(snapshot).unwrap()
+    }
+
     fn crowd(sum: u64) -> Outcome {
         let frames = vec![(2, 0, 10), (5, 2, 100), (9, 5, 1_000)];
-        let testimony =
-            Testimony { frames, epoch: "e".to_owned(), seq: 9, state: json!({"slow_mode": 0}), ..Testimony::default() };
+        let state = state_of_snapshot(server(9, 0, 0));
+        let tallies = vec![Tally { viewers: 4, likes: 7 }, Tally { viewers: 3, likes: 2 }];
+        let testimony = Testimony { frames, tallies, epoch: "e".to_owned(), seq: 9, state, ..Testimony::default() };
         let standings = vec![
             Standing { from: 0, to: 9, sum: 1_110, viewers: 3, who: 0 },
             Standing { from: 2, to: 9, sum, viewers: 1, who: 7 },
@@ -118,7 +137,8 @@ mod tests {
 
     #[test]
     fn the_state_is_the_servers() {
-        let state_at = |seq, slow| state(&[crowd(1_100)], "e", seq, &json!({"slow_mode": slow})).held;
-        assert_eq!((state_at(9, 0), state_at(9, 1), state_at(10, 0)), (Some(true), Some(false), Some(false)));
+        let is_same = |seq, slow_mode, likes| state(&[crowd(1_100)], &server(seq, slow_mode, likes)).held;
+        assert_eq!([is_same(9, 0, 7), is_same(9, 1, 7), is_same(10, 0, 7)], [Some(true), Some(false), Some(false)]);
+        assert_eq!(is_same(9, 0, 6), Some(false), "more likes were told than there are");
     }
 }

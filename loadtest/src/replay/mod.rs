@@ -8,7 +8,8 @@
 //!   what comes too late by that is said in the report
 //!
 //! A tape has no payment and no picture: a paid hold is confirmed by the shop, an expired one is given back at the moment
-//! it expired. Refunds and comments that sampling left out are not played, and are counted.
+//! it expired. Comments that sampling left out are not played, and are counted. Who holds what a tape finds held as it
+//! begins is not on it: such a segment is refused, and is played together with the one before it.
 
 mod cast;
 mod house;

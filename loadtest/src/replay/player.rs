@@ -10,9 +10,9 @@ use maishou::{
     client::{Error, Merchant, Viewer},
     id::{HoldId, MerchantId, ProductId, SkuId, Who},
     protocol::{Body, ErrorCode, Event, LineRequest, Product, Role},
-    room::{Demand, tape::Line},
+    room::{Demand, Refund, tape::Line},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use super::{Deeds, Outcome, Show, cast::Cast, show::at, stage::Stage};
@@ -35,6 +35,8 @@ pub struct Player<'a> {
     /// Comments of the tape by their numbers then, with those that they have now.
     comments: HashMap<u64, u64>,
     holds: HashMap<HoldId, (Who, HoldId)>,
+    /// Pieces that were refunded so far, by the hold of then.
+    refunded: HashMap<HoldId, BTreeMap<SkuId, u32>>,
     /// What came before something that was noted a moment later: tried again behind every line.
     waiting: Vec<Deed>,
     keys: u64,
@@ -45,6 +47,7 @@ pub struct Player<'a> {
 enum Deed {
     Hold { who: Who, lines: Vec<(SkuId, u32)>, hold: HoldId },
     Step { hold: HoldId, step: String },
+    Refund { hold: HoldId, refund: Refund },
     Stock { sku: SkuId, delta: i64, reason: String },
 }
 
@@ -59,6 +62,7 @@ impl<'a> Player<'a> {
             goods: show.goods(),
             comments: HashMap::new(),
             holds: HashMap::new(),
+            refunded: HashMap::new(),
             waiting: Vec::new(),
             keys: 0,
         }
@@ -133,8 +137,7 @@ impl<'a> Player<'a> {
     async fn line(&mut self, line: &Line) -> anyhow::Result<()> {
         match line {
             Line::Event { event, left_out: true } => {
-                debug_assert!(matches!(event.body, Body::Comment { .. }));
-                self.deeds.left_out += 1;
+                self.deeds.left_out += u64::from(matches!(event.body, Body::Comment { .. }));
                 Ok(())
             }
             Line::Event { event, .. } => self.event(event).await,
@@ -242,11 +245,16 @@ impl<'a> Player<'a> {
                 self.deeds.holds += 1;
                 self.hold_in_vain(who, lines).await
             }
+            Demand::Order { hold, refund: Some(refund), .. } => {
+                self.deeds.steps += 1;
+                self.attempt(Deed::Refund { hold: *hold, refund: refund.clone() }).await
+            }
+            // Older tapes do not say what was refunded.
             Demand::Order { step, .. } if step == "refunded" => {
                 self.deeds.refunds_not_played += 1;
                 Ok(())
             }
-            Demand::Order { hold, step } => {
+            Demand::Order { hold, step, .. } => {
                 self.deeds.steps += 1;
                 self.attempt(Deed::Step { hold: *hold, step: step.clone() }).await
             }
@@ -286,6 +294,10 @@ impl<'a> Player<'a> {
                 None => Ok(false),
                 Some((who, hold)) => self.step(&who, hold, step).await.map(|()| true),
             },
+            Deed::Refund { hold, refund } => match self.holds.get(hold).map(|(_, now)| *now) {
+                None => Ok(false),
+                Some(order) => self.refund(*hold, order, refund).await,
+            },
             Deed::Stock { sku, delta, reason } => {
                 let key = self.key();
                 let changed = self.keeper_of(sku)?.adjust_stock(sku, *delta, reason, &key).await;
@@ -295,6 +307,25 @@ impl<'a> Player<'a> {
                     Err(error) => Err(error.into()),
                 }
             }
+        }
+    }
+
+    /// The tape tells what is refunded all in all: the rest of it is done now. An order may be paid a moment later.
+    async fn refund(&mut self, then: HoldId, now: HoldId, refund: &Refund) -> anyhow::Result<bool> {
+        let key = self.key();
+        let done = self.refunded.entry(then).or_default();
+        let left = refund.lines.iter().map(|(sku, all)| (sku, all - done.get(sku).copied().unwrap_or(0).min(*all)));
+        let lines: Vec<Value> = left
+            .filter(|(_, pieces)| *pieces > 0)
+            .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
+            .collect();
+        match self.stage.refund(now, lines, refund.restock, &key).await {
+            Ok(()) => {
+                done.extend(refund.lines.iter().cloned());
+                Ok(true)
+            }
+            Err(Error::Refused(fault)) if fault.code == ErrorCode::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use hyper::Method;
 use maishou::{
-    client::{Config, Http, Merchant, NewProduct, ProductStock, Rest},
-    id::{MerchantId, ProductId, RoomId, SkuId, Sub},
+    client::{Config, Error, Http, Merchant, NewProduct, ProductStock, Rest},
+    id::{HoldId, MerchantId, ProductId, RoomId, SkuId, Sub},
     protocol::{Product, Role, StockCount},
 };
 use serde::Deserialize;
@@ -92,6 +92,13 @@ impl<'a> Stage<'a> {
         let path = format!("/v1/rooms/{}/shelf", self.room);
         self.anchor.call::<Value>(Method::PUT, &path, None, Some(body)).await?;
         Ok(())
+    }
+
+    /// Refunds pieces of an order, which has the id of its hold.
+    pub async fn refund(&self, order: HoldId, lines: Vec<Value>, restock: bool, key: &str) -> Result<(), Error> {
+        let body = json!({ "lines": lines, "restock": restock, "reason": "as on the tape" });
+        let path = format!("/v1/orders/{order}/refund");
+        self.admin.call::<Value>(Method::POST, &path, Some(key), Some(body)).await.map(drop)
     }
 
     /// Every product that will be seen, with the counts that the tape begins with: what was sold before is bought by

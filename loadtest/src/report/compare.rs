@@ -35,6 +35,16 @@ pub enum Finding {
     TooShort,
 }
 
+impl Finding {
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Same => "within the noise",
+            Self::Changed => "CHANGED",
+            Self::TooShort => "too short to tell",
+        }
+    }
+}
+
 /// The comparison as text, one line for each figure.
 pub fn compare(before: &Report, after: &Report) -> String {
     let mut text = String::new();
@@ -56,15 +66,22 @@ pub fn compare(before: &Report, after: &Report) -> String {
         if one == 0.0 && other == 0.0 {
             continue;
         }
-        let change = if one == 0.0 { f64::INFINITY } else { (other - one) / one * 100.0 };
-        let said = match finding(&a, &b) {
-            Finding::Same => "within the noise",
-            Finding::Changed => "CHANGED",
-            Finding::TooShort => "too short to tell",
+        let (change, said) = match (a.is_empty(), b.is_empty()) {
+            (true, _) => (String::new(), "only after"),
+            (_, true) => (String::new(), "only before"),
+            _ => (change(one, other), finding(&a, &b).words()),
         };
-        let _ = writeln!(text, "{name:<22} {one:>12.2} {other:>12.2} {change:>+7.1}%  {said}");
+        let [one, other] = [(&a, one), (&b, other)].map(|(of, mean)| match of.is_empty() {
+            true => "-".to_owned(),
+            false => format!("{mean:.2}"),
+        });
+        let _ = writeln!(text, "{name:<22} {one:>12} {other:>12} {change:>8}  {said}");
     }
     text
+}
+
+fn change(before: f64, after: f64) -> String {
+    if before == 0.0 { "new".to_owned() } else { format!("{:+.1}%", (after - before) / before * 100.0) }
 }
 
 type Figure = Box<dyn Fn(&Point) -> Option<f64>>;
@@ -134,6 +151,17 @@ mod tests {
         assert_eq!(finding(&noisy(30.0, 1), &noisy(60.0, 5)), Finding::Changed);
         assert_eq!(finding(&[1.0; 10], &[1.04; 10]), Finding::Same, "sure, and of no interest");
         assert_eq!(finding(&[1.0, 2.0], &[9.0, 9.0]), Finding::TooShort);
+    }
+
+    #[test]
+    fn what_was_measured_in_one_run_only_is_no_change() {
+        let mut with_holds = crate::report::sample();
+        for point in &mut with_holds.timeline {
+            point.latencies.insert("hold".to_owned(), [1.0, 2.0]);
+        }
+        let text = compare(&crate::report::sample(), &with_holds);
+        assert!(text.lines().any(|line| line.starts_with("hold p99 ms") && line.ends_with("only after")), "{text}");
+        assert!(!text.contains("inf") && !text.contains("NaN") && !text.contains("-0.00"), "{text}");
     }
 
     #[test]

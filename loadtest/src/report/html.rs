@@ -1,9 +1,12 @@
 use std::fmt::Write as _;
 
+use crate::scenario::Scenario;
+
 use super::{
     Point, Report,
+    chinese::chinese,
     plot::{Plot, clock, escape, short},
-    words::{class, figure, own_fault, proof, proof_said, target},
+    words::{class, figure, proof, target},
 };
 
 /// One page that needs nothing else: the verdict first, then what it rests on, in Chinese and English.
@@ -33,6 +36,11 @@ fn both(en: &str, zh: &str) -> String {
     format!("<span lang=\"en\">{en}</span><span lang=\"zh\">{zh}</span>")
 }
 
+/// A sentence of the report in both.
+fn in_both(sentence: &str) -> String {
+    both(&escape(sentence), &escape(&chinese(sentence)))
+}
+
 fn verdict(page: &mut String, report: &Report) {
     let (mark, said) = match (report.passed, report.failures().len()) {
         (true, _) => ("good", both("Passed", "通过")),
@@ -42,10 +50,11 @@ fn verdict(page: &mut String, report: &Report) {
         page,
         "<header class=\"{mark}\"><p>{}</p><h1>{said}</h1><p>{}</p>",
         escape(&report.scenario.name),
-        escape(&report.scenario.about)
+        about(report)
     );
     for failure in report.failures() {
-        let _ = write!(page, "<p class=\"why\">{}</p>", escape(&failure));
+        let said = both(&escape(&failure.to_string()), &escape(&failure.chinese()));
+        let _ = write!(page, "<p class=\"why\">{said}</p>");
     }
     if report.interrupted {
         let _ = write!(page, "<p>{}</p>", both("The run was ended before its time.", "本次运行被提前结束。"));
@@ -56,10 +65,18 @@ fn verdict(page: &mut String, report: &Report) {
             "The tester may have measured itself, not the server:",
             "压测端自身资源不足，下列数字可能反映的是压测端而不是服务器：",
         );
-        let why =
-            report.self_measured.iter().map(|why| format!("<li>{}</li>", both(&escape(why), &escape(&own_fault(why)))));
+        let why = report.self_measured.iter().map(|why| format!("<li>{}</li>", in_both(why)));
         let why = why.collect::<String>();
         let _ = write!(page, "<section class=\"warn\">{said}<ul>{why}</ul></section>");
+    }
+}
+
+/// A scenario may say in one language only what it is about.
+fn about(report: &Report) -> String {
+    let Scenario { about, about_zh, .. } = &report.scenario;
+    match about_zh.is_empty() {
+        true => escape(about),
+        false => both(&escape(about), &escape(about_zh)),
     }
 }
 
@@ -106,10 +123,10 @@ fn proofs(page: &mut String, report: &Report) {
             None => ("none", "–"),
         };
         let (en, zh) = proof(&proof_of.name);
-        let said = both(&escape(&proof_of.said), &escape(&proof_said(proof_of)));
+        let said = in_both(&proof_of.said);
         let _ = write!(page, "<li class=\"{class}\"><b>{mark} {}</b><p>{said}</p>", both(en, zh));
         for evidence in &proof_of.evidence {
-            let _ = write!(page, "<code>{}</code>", escape(evidence));
+            let _ = write!(page, "<code>{}</code>", in_both(evidence));
         }
         page.push_str("</li>");
     }
@@ -161,7 +178,7 @@ type Drawing<'a> = ((&'a str, &'a str), Vec<(String, Vec<Option<f64>>)>);
 fn plots(page: &mut String, report: &Report) {
     let times: Vec<f64> = report.timeline.iter().map(|point| point.at).collect();
     let mut begin = 0.0;
-    let phases = report.scenario.phases.iter().map(|phase| {
+    let phases = report.scenario.phases.iter().filter(|_| report.scenario.phases.len() > 1).map(|phase| {
         let began = begin;
         begin += phase.seconds;
         (began, phase.name.clone())
@@ -317,7 +334,7 @@ const STYLE: &str = "\
     header{color:#fff}header.good{background:#217a4b}header.bad{background:#b3303f}header h1{margin:0;font-size:30px}\
     header p{margin:2px 0;overflow-wrap:anywhere}header .why{background:#0002;border-radius:6px;padding:6px 8px;margin-top:6px}\
     h2{font-size:15px;margin:0 0 8px}.warn{background:#fff3cd}.warn ul{margin:4px 0 0;padding-left:20px}\
-    .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:8px;background:none;padding:0}\
+    .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(150px,22%),1fr));gap:8px;background:none;padding:0}\
     .tiles div{background:#fff;border-radius:10px;padding:10px 12px;font-size:13px;color:#667}\
     .tiles b{display:block;font-size:22px;color:#223;font-weight:600}\
     ul.proofs{list-style:none;margin:0;padding:0;display:grid;gap:10px 20px;\

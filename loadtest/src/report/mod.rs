@@ -3,7 +3,9 @@
 //! The JSON is this module's types as they stand, described in `loadtest/REPORT.md`; `version` grows when a reader of
 //! the version before would be wrong. It measures nothing itself.
 
+mod chinese;
 pub mod compare;
+mod failure;
 mod html;
 mod plot;
 mod text;
@@ -21,6 +23,8 @@ use crate::{
     tally::Tally,
 };
 
+pub use chinese::chinese;
+pub use failure::Failure;
 pub use html::page;
 pub use verdict::{self_measured, targets};
 
@@ -211,22 +215,6 @@ impl Quantiles {
 /// The quantiles of each class.
 pub fn quantiles(latencies: &Latencies) -> BTreeMap<String, Quantiles> {
     latencies.iter().map(|(class, hist)| (class.name().to_owned(), Quantiles::of(hist))).collect()
-}
-
-impl Report {
-    /// What is wrong, in one line each.
-    pub fn failures(&self) -> Vec<String> {
-        let proofs = self.proofs.iter().filter(|proof| proof.held == Some(false));
-        let proofs = proofs.map(|proof| {
-            let first = proof.evidence.first().map_or_else(String::new, |first| format!(" First evidence: {first}"));
-            format!("{}: {}{first}", proof.name, proof.said)
-        });
-        let targets = self.targets.iter().filter(|target| !target.held).map(|target| match target.measured {
-            Some(measured) => format!("{} is {measured:.2}, the target {}", target.name, target.at_most),
-            None => format!("{} was not measured, the target is {}", target.name, target.at_most),
-        });
-        proofs.chain(targets).collect()
-    }
 }
 
 /// A report with something of everything, for tests.

@@ -97,13 +97,13 @@ fn path(points: impl Iterator<Item = (f64, Option<f64>)>) -> String {
     path
 }
 
-/// The next of 1, 2, 2.5, 5 and 10 times a power of ten.
+/// The next of 1, 2, 4, 6, 8 and 10 times a power of ten: a quarter of it is a plain number, too.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 || !value.is_finite() {
         return 1.0;
     }
     let power = 10f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
+    let steps = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0].map(|step| step * power);
     steps.into_iter().find(|step| *step >= value).unwrap_or(10.0 * power)
 }
 
@@ -118,6 +118,16 @@ pub fn short(value: f64) -> String {
         value_abs if value_abs >= 1.0 => trim(format!("{value:.1}")),
         _ => trim(format!("{value:.3}")),
     }
+}
+
+/// A number as a sentence has it: whole ones without a fraction, small ones with three figures.
+pub fn figure(value: f64) -> String {
+    if value.fract() == 0.0 {
+        return format!("{value:.0}");
+    }
+    let places = (2.0 - value.abs().log10().floor()).clamp(0.0, 8.0) as usize;
+    let text = format!("{value:.places$}");
+    if places == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
 }
 
 /// Seconds as minutes and seconds.
@@ -137,8 +147,10 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers() {
-        assert_eq!([0.0, 0.7, 3.0, 21.0, 26.0, 1_000.0].map(round_up), [1.0, 1.0, 5.0, 25.0, 50.0, 1_000.0]);
+        assert_eq!([0.0, 0.7, 3.0, 21.0, 26.0, 1_000.0].map(round_up), [1.0, 0.8, 4.0, 40.0, 40.0, 1_000.0]);
         assert_eq!([0.0, 0.25, 12.5, 250.0, 12_500.0, 3e6].map(short), ["0", "0.25", "12.5", "250", "12.5k", "3M"]);
+        let figures = [0.0, 400.0, 412.16, 0.001, 0.000_123_4, 1.5, 12_345.6].map(figure);
+        assert_eq!(figures, ["0", "400", "412", "0.001", "0.000123", "1.5", "12346"]);
         assert_eq!([0.0, 61.0, 4_620.0].map(clock), ["0:00", "1:01", "77:00"]);
     }
 

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::{Quantiles, Report};
+use crate::{hist::Class, report::plot::figure};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,17 +23,15 @@ impl fmt::Display for Report {
             writeln!(f, "  {mark:<10} {}: {}", proof.name, proof.said)?;
         }
         for target in self.targets.iter().filter(|target| target.held) {
-            writeln!(
-                f,
-                "  held       {} {:.2} of at most {}",
-                target.name,
-                target.measured.unwrap_or(0.0),
-                target.at_most
-            )?;
+            let (measured, at_most) = (figure(target.measured.unwrap_or(0.0)), figure(target.at_most));
+            writeln!(f, "  held       {} {measured} of at most {at_most}", target.name)?;
         }
         self.people(f)?;
-        for (class, quantiles) in &self.all {
+        for (class, quantiles) in self.all.iter().filter(|(class, _)| *class != Class::Tally.name()) {
             writeln!(f, "  {class:<10} {quantiles}{}", self.outcomes(class))?;
+        }
+        if let Some(quantiles) = self.all.get(Class::Tally.name()) {
+            writeln!(f, "  tallies    {quantiles}, from one to the next")?;
         }
         if let Some(video) = &self.video {
             writeln!(
@@ -56,8 +55,14 @@ impl Report {
         let totals = &self.totals;
         writeln!(
             f,
-            "  people     {} came, {} returned ({} read on), {} put off, {} lost, {} cut by us, {} snapshots",
-            totals.joined, totals.returned, totals.resumed, totals.put_off, totals.lost, totals.cut, totals.snapshots
+            "  people     {} came, {} returned ({} read on), {} put off, {} lost, {} cut by us; {} fell behind, to a snapshot",
+            totals.joined,
+            totals.returned,
+            totals.resumed,
+            totals.put_off,
+            totals.lost,
+            totals.cut,
+            totals.fell_behind()
         )?;
         if !totals.closes.is_empty() {
             writeln!(f, "  closes     {:?}", totals.closes)?;

@@ -1,5 +1,3 @@
-use super::Proof;
-
 /// A class of latencies in English and Chinese.
 pub fn class(name: &str) -> (&'static str, &'static str) {
     match name {
@@ -31,46 +29,6 @@ pub fn proof(name: &str) -> (&'static str, &'static str) {
         "private" => ("All private messages arrived", "私信全部送达"),
         "tape" => ("The record is complete", "直播记录完整"),
         _ => ("Proof", "证明"),
-    }
-}
-
-/// The Chinese of what a proof says: its figures in their order, under one sentence.
-pub fn proof_said(proof: &Proof) -> String {
-    let Some(held) = proof.held else { return "无法验证".to_owned() };
-    if !held {
-        return "存在反例，证据见下。".to_owned();
-    }
-    let numbers: Vec<&str> =
-        proof.said.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect();
-    match (proof.name.as_str(), numbers.as_slice()) {
-        ("frames", [viewers, frames, ..]) => format!("{viewers} 位观众收到 {frames} 个不同的帧，完整、有序、不重复。"),
-        ("state", [viewers, seq, ..]) => format!("{viewers} 位观众停在第 {seq} 个事件，状态与服务器相同。"),
-        ("answers", [holds, lost, resolved, ..]) => {
-            format!("确认 {holds} 次锁定；{lost} 个丢失的应答中 {resolved} 个已凭幂等键查清。")
-        }
-        ("orders", [orders, ..]) => format!("{orders} 个已确认订单均可读取。"),
-        ("stock", [pieces, skus, ..]) => format!("{skus} 个 SKU 共售出 {pieces} 件，与签名链一致，没有超卖。"),
-        ("private", [messages, people, asked, ..]) => {
-            format!("{messages} 条私信完整有序送达 {people} 人；抽查 {asked} 人。")
-        }
-        ("tape", [events, comments, ..]) => format!("{events} 个已播事件和 {comments} 条已确认评论都在记录中。"),
-        _ => "成立。".to_owned(),
-    }
-}
-
-/// The Chinese of why the tester may have measured itself.
-pub fn own_fault(why: &str) -> String {
-    let number = why.split_whitespace().find_map(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
-    if why.starts_with("one deed") {
-        format!("百分之一的动作至少晚了 {number:.0} 毫秒才发出")
-    } else if why.starts_with("one look") {
-        format!("百分之一的套接字轮询耗时超过 {number:.0} 毫秒")
-    } else if why.contains("waited for a core") {
-        format!("压测线程有 {number:.0} % 的时间在等待 CPU")
-    } else if why.contains("kept its core busy") {
-        format!("压测线程占用了 {number:.0} % 的一个 CPU 核")
-    } else {
-        format!("本机拒绝了 {number:.0} 个套接字（{why}）")
     }
 }
 

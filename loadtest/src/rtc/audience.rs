@@ -17,7 +17,7 @@ use super::{
     arrivals::{self, Arrived, Door},
     handshake::{Handshakes, Identity},
     link::{Buffers, Link, wall_time},
-    tally::{Tally, note},
+    tally::Tally,
     terms::Wishes,
     viewer::{Habits, Viewer},
 };
@@ -49,6 +49,8 @@ pub struct Plan {
     pub drop_one_in: Option<NonZeroU32>,
     /// Said on the data channel when the server opens it.
     pub hello: Option<String>,
+    /// How far this machine's clock is ahead of the one that packets were stamped by.
+    pub clock_ahead_us: i64,
 }
 
 impl Plan {
@@ -65,6 +67,7 @@ impl Plan {
             reports: true,
             drop_one_in: None,
             hello: None,
+            clock_ahead_us: 0,
         }
     }
 }
@@ -140,8 +143,13 @@ impl Stand {
     fn new(plan: Plan, asked: Receiver<Ask>) -> anyhow::Result<Self> {
         let identity = Arc::new(Identity::make()?);
         let (arrives, arrived) = mpsc::channel(ARRIVED_MAX);
-        let habits =
-            Habits { nack: plan.nack, reports: plan.reports, drop_one_in: plan.drop_one_in, hello: plan.hello };
+        let habits = Habits {
+            nack: plan.nack,
+            reports: plan.reports,
+            drop_one_in: plan.drop_one_in,
+            hello: plan.hello,
+            clock_ahead_us: plan.clock_ahead_us,
+        };
         let coming = arrivals::Plan {
             door: plan.door,
             viewers: plan.viewers,
@@ -200,7 +208,7 @@ impl Stand {
         let number = self.viewers.len();
         let link = arrived.remote.and_then(|remote| {
             self.tally.answered += 1;
-            note(&mut self.tally.answer, arrived.answered.saturating_sub(arrived.intended));
+            self.tally.answer.record_time(arrived.answered.saturating_sub(arrived.intended));
             let (registry, number) = (self.poll.registry(), number as u32);
             let now = Instant::now();
             Link::open(number, arrived.local, &arrived.introduction, remote, registry, &self.handshakes, now)
@@ -249,7 +257,7 @@ impl Stand {
             tally.watching += u64::from(viewer.is_watching());
             tally.frozen += u64::from(viewer.is_frozen(now));
             tally.channels += u64::from(viewer.has_channel());
-            viewer.jitters().for_each(|jitter| note(&mut tally.jitter, jitter));
+            viewer.jitters().for_each(|jitter| tally.jitter.record_time(jitter));
         }
         // Who asked may have gone.
         let _ = answer.send(tally);

@@ -2,6 +2,7 @@
 //! what comes and decode nothing.
 //!
 //! - [`Audience`] is the crowd: `viewer`s moved by one thread, let in by `arrivals`, told in a [`Tally`]
+//! - [`Watchers`] are the audience of a run, and what it saw of it, here or at a worker
 //! - [`Anchor`] publishes a synthetic [`Show`] over WHIP, from a thread of her own; [`Feed`] sends one as plain RTP
 //! - both connect through a `link`: `terms` (SDP), `check` (STUN), `handshake` (DTLS), then keys
 //! - what a viewer makes of a stream: `packet` (headers), `reception` (numbers, gaps, jitter), `frames` (pictures,
@@ -26,6 +27,7 @@ mod show;
 mod tally;
 mod terms;
 mod viewer;
+mod watchers;
 
 #[cfg(test)]
 mod tests;
@@ -39,4 +41,5 @@ pub use self::{
     show::{Shape, Show},
     tally::Tally,
     terms::{Introduction, Remote, Wishes},
+    watchers::{Seen, WatchPlan, Watchers, Watching},
 };

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::hist::Hist;
 
 /// Reasons of failures that are kept to be looked at.
 const EXAMPLES_MAX: usize = 5;
-const MICROS_MAX: u64 = 600_000_000;
 
-/// Counts and times since the start, or since the last [`super::Audience::take`]. Times are in microseconds.
-#[derive(Clone, Debug)]
+/// Counts and times since the start, or since the last [`super::Audience::take`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Offers that were answered, and those that were not.
     pub answered: u64,
@@ -53,57 +54,61 @@ pub struct Tally {
     pub texts: u64,
 
     /// From the intended time of the POST to the answer, to the first packet, to the first picture.
-    pub answer: Histogram<u64>,
-    pub first_packet: Histogram<u64>,
-    pub first_picture: Histogram<u64>,
+    pub answer: Hist,
+    pub first_packet: Hist,
+    pub first_picture: Hist,
     /// From the making of a packet of an [`super::Anchor`] to its arrival here; sampled viewers.
-    pub delay: Histogram<u64>,
+    pub delay: Hist,
     /// Of each stream now (RFC 3550).
-    pub jitter: Histogram<u64>,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            answered: 0,
-            refused: 0,
-            joined: 0,
-            failed: 0,
-            inside: 0,
-            watching: 0,
-            frozen: 0,
-            examples: Vec::new(),
-            packets: 0,
-            bytes: 0,
-            missed: 0,
-            repaired: 0,
-            repeated: 0,
-            unopened: 0,
-            strange: 0,
-            dropped: 0,
-            nacks: 0,
-            keyframe_requests: 0,
-            sender_reports: 0,
-            pictures: 0,
-            undecodable: 0,
-            broken: 0,
-            freezes: 0,
-            freeze_time: Duration::ZERO,
-            channels: 0,
-            texts: 0,
-            answer: times(),
-            first_packet: times(),
-            first_picture: times(),
-            delay: times(),
-            jitter: times(),
-        }
-    }
+    pub jitter: Hist,
 }
 
 impl Tally {
     /// Packets that never came.
     pub fn lost(&self) -> u64 {
         self.missed.saturating_sub(self.repaired)
+    }
+
+    /// The counts and times of two audiences together.
+    pub fn add(&mut self, other: &Self) {
+        let counts = [
+            (&mut self.answered, other.answered),
+            (&mut self.refused, other.refused),
+            (&mut self.joined, other.joined),
+            (&mut self.failed, other.failed),
+            (&mut self.inside, other.inside),
+            (&mut self.watching, other.watching),
+            (&mut self.frozen, other.frozen),
+            (&mut self.packets, other.packets),
+            (&mut self.bytes, other.bytes),
+            (&mut self.missed, other.missed),
+            (&mut self.repaired, other.repaired),
+            (&mut self.repeated, other.repeated),
+            (&mut self.unopened, other.unopened),
+            (&mut self.strange, other.strange),
+            (&mut self.dropped, other.dropped),
+            (&mut self.nacks, other.nacks),
+            (&mut self.keyframe_requests, other.keyframe_requests),
+            (&mut self.sender_reports, other.sender_reports),
+            (&mut self.pictures, other.pictures),
+            (&mut self.undecodable, other.undecodable),
+            (&mut self.broken, other.broken),
+            (&mut self.freezes, other.freezes),
+            (&mut self.channels, other.channels),
+            (&mut self.texts, other.texts),
+        ];
+        counts.into_iter().for_each(|(sum, more)| *sum += more);
+        self.freeze_time += other.freeze_time;
+        let times = [
+            (&mut self.answer, &other.answer),
+            (&mut self.first_packet, &other.first_packet),
+            (&mut self.first_picture, &other.first_picture),
+            (&mut self.delay, &other.delay),
+            (&mut self.jitter, &other.jitter),
+        ];
+        times.into_iter().for_each(|(sum, more)| sum.add(more));
+        let place = EXAMPLES_MAX.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.iter().take(place).cloned());
     }
 
     pub(super) fn example(&mut self, why: &anyhow::Error) {
@@ -113,10 +118,44 @@ impl Tally {
     }
 }
 
-fn times() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, MICROS_MAX, 2).expect("the bounds are right")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) fn note(times: &mut Histogram<u64>, time: Duration) {
-    times.saturating_record(u64::try_from(time.as_micros()).unwrap_or(MICROS_MAX).max(1));
+    /// Every field as a number of its own, so that one that is forgotten shows.
+    fn full(from: u64) -> Tally {
+        let mut value = serde_json::to_value(Tally::default()).unwrap();
+        for (number, field) in value.as_object_mut().unwrap().values_mut().enumerate() {
+            let number = from + number as u64;
+            if field.is_u64() {
+                *field = number.into();
+            } else if field.is_object() {
+                field["secs"] = number.into();
+            } else {
+                *field = serde_json::json!([[number, 1]]);
+            }
+        }
+        value["examples"] = serde_json::json!(["why"]);
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn audiences_of_several_workers_add_up_exactly_over_the_wire() {
+        let (one, other) = (full(100), full(300));
+        let mut sum = one.clone();
+        sum.add(&serde_json::from_str(&serde_json::to_string(&other).unwrap()).unwrap());
+        let [one, other, sum] = [one, other, sum].map(|tally| serde_json::to_value(tally).unwrap());
+        for (field, sum) in sum.as_object().unwrap() {
+            let both = [&one[field], &other[field]];
+            match sum {
+                serde_json::Value::Number(sum) => {
+                    assert_eq!(sum.as_u64(), both.iter().map(|n| n.as_u64()).sum::<Option<u64>>(), "{field}");
+                }
+                serde_json::Value::Object(sum) => {
+                    assert_eq!(sum["secs"], both.iter().map(|n| n["secs"].as_u64().unwrap()).sum::<u64>())
+                }
+                list => assert_eq!(list.as_array().unwrap().len(), 2, "{field}: {list}"),
+            }
+        }
+    }
 }

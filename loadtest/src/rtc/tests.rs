@@ -85,8 +85,8 @@ fn viewers_see_a_picture_and_miss_nothing() {
     let tally = until("all see 30 pictures", &audience, |tally| tally.watching == 20 && tally.pictures >= 600);
     assert_eq!((tally.joined, tally.refused, tally.failed), (20, 0, 0), "{:?}", tally.examples);
     assert_eq!((tally.missed, tally.broken, tally.unopened, tally.strange), (0, 0, 0, 0));
-    assert_eq!((tally.first_picture.len(), tally.first_packet.len()), (20, 20));
-    assert!(tally.delay.len() >= 600 && tally.delay.value_at_quantile(0.5) < 1_000_000, "{:?}", tally.delay);
+    assert_eq!((tally.first_picture.count(), tally.first_packet.count()), (20, 20));
+    assert!(tally.delay.count() >= 600 && tally.delay.ms_at(0.5) < 1_000.0, "{:?}", tally.delay);
     // Four packets of 1,200 bytes and their seals to a picture.
     assert!(tally.bytes > tally.pictures * 4 * 1_200, "{} bytes", tally.bytes);
     let end = audience.stop().unwrap();

@@ -16,7 +16,7 @@ use super::{
     packet::{Header, begins_keyframe, extension, header_len},
     reception::{Arrival, Reception},
     show::made_at,
-    tally::{Tally, note},
+    tally::Tally,
     terms::Payload,
 };
 
@@ -41,6 +41,7 @@ pub struct Habits {
     /// Throws away one video packet in so many before looking at it.
     pub drop_one_in: Option<NonZeroU32>,
     pub hello: Option<String>,
+    pub clock_ahead_us: i64,
 }
 
 /// One light viewer.
@@ -182,12 +183,12 @@ impl Viewer {
             arrivals.note(header.ssrc, number, arrived);
         }
         if !std::mem::replace(&mut self.has_packet, true) {
-            note(&mut tally.first_packet, arrived.saturating_sub(self.intended));
+            tally.first_packet.record_time(arrived.saturating_sub(self.intended));
         }
         match payload {
             Payload::Unknown => tally.strange += 1,
             Payload::Repair => self.take_repair(&header, datagram, arrived, tally),
-            _ => self.take_media(&header, payload, datagram, arrived, tally, now),
+            _ => self.take_media(&header, payload, datagram, (arrived, now), habits, tally),
         }
         if is_video || payload == Payload::Repair {
             self.show(arrived, tally);
@@ -208,9 +209,9 @@ impl Viewer {
         header: &Header,
         payload: Payload,
         datagram: &[u8],
-        arrived: Duration,
+        (arrived, now): (Duration, Instant),
+        habits: &Habits,
         tally: &mut Tally,
-        now: Instant,
     ) {
         let Some(place) = self.stream(header.ssrc, payload) else {
             tally.strange += 1;
@@ -241,7 +242,10 @@ impl Viewer {
                 Some(opened) => {
                     starts_keyframe = is_video && begins_keyframe(payload, &opened);
                     if let Some(made) = made_at(&opened) {
-                        note(&mut tally.delay, arrived.saturating_sub(made));
+                        let ahead = Duration::from_micros(habits.clock_ahead_us.unsigned_abs());
+                        let arrived =
+                            if habits.clock_ahead_us < 0 { arrived + ahead } else { arrived.saturating_sub(ahead) };
+                        tally.delay.record_time(arrived.saturating_sub(made));
                     }
                 }
                 None => tally.unopened += 1,
@@ -279,7 +283,7 @@ impl Viewer {
                 Shown::Picture { is_first, frozen } => {
                     tally.pictures += 1;
                     if is_first {
-                        note(&mut tally.first_picture, now.saturating_sub(self.intended));
+                        tally.first_picture.record_time(now.saturating_sub(self.intended));
                     }
                     if let Some(frozen) = frozen {
                         tally.freezes += 1;

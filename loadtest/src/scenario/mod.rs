@@ -18,6 +18,8 @@ pub struct Scenario {
     pub name: String,
     /// One sentence for who reads the report.
     pub about: String,
+    /// The same in Chinese, for the page.
+    pub about_zh: String,
     pub audience: Audience,
     pub acts: Acts,
     pub show: Show,

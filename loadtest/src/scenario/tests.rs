@@ -12,7 +12,7 @@ fn every_shipped_scenario_can_be_read_and_named() {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let scenario = Scenario::load(&file).unwrap();
         assert_eq!(scenario.name, name);
-        assert!(!scenario.about.is_empty(), "{name} says what it is about");
+        assert!(!scenario.about.is_empty() && !scenario.about_zh.is_empty(), "{name} says what it is about");
         assert_eq!(Scenario::load(name.as_ref()).unwrap(), scenario, "the shipped {name} is the file");
         files += 1;
     }

@@ -1,7 +1,7 @@
 //! Several processes or machines as one audience.
 //!
 //! The coordinator connects to each worker, measures how far its clock is ahead, and gives it its part of the plan.
-//! Lines of JSON go both ways: orders to the worker, its count every tenth of a second and its seconds back, and in
+//! Those who watch the video come when it is there, an equal part at each. Lines of JSON go both ways: orders to the worker, its count every tenth of a second and its seconds back, and in
 //! the end all it saw. Latencies travel as `[value, count]`, so that sums are exact. A worker obeys who knows its key,
 //! one run at a time; it belongs on a network of one's own.
 
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     crowd::{Outcome, Plan},
+    rtc::{Seen, WatchPlan, Watching},
     scenario::Scenario,
     stamp::Timebase,
     tally::{Second, Tally},
@@ -27,7 +28,7 @@ use crate::{
 pub use remote::Remote;
 pub use worker::{Serve, serve};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const KEY_VARIABLE: &str = "MAISHOU_WORKER_KEY";
 /// The longest line: an outcome of a long run.
 const LINE_LEN_MAX: u64 = 1 << 30;
@@ -51,6 +52,10 @@ enum Order {
     Begin {
         at_us: i64,
     },
+    /// Those come who watch the video.
+    Watch {
+        plan: Box<WatchPlan>,
+    },
     Quiet,
     Stop,
 }
@@ -63,8 +68,8 @@ enum Word {
     Refused { why: String },
     Time { us: i64 },
     Started,
-    Now { tally: Box<Tally>, seconds: Vec<Second>, stands: (u64, u64) },
-    Done { outcome: Box<Outcome> },
+    Now { tally: Box<Tally>, seconds: Vec<Second>, stands: (u64, u64), watching: Watching },
+    Done { outcome: Box<Outcome>, seen: Option<Box<Seen>> },
 }
 
 /// A plan on the wire: without the clock, which is the worker's own.

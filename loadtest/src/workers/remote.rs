@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use super::{ANSWERS_IN, KEY_VARIABLE, Order, Share, VERSION, Wire, Word};
 use crate::{
     crowd::{Outcome, Plan},
+    rtc::{Seen, WatchPlan, Watching},
     stamp::Timebase,
     tally::{Second, Tally},
 };
@@ -28,7 +29,7 @@ pub struct Remote {
     ahead_us: i64,
     error_us: i64,
     state: Arc<Mutex<State>>,
-    reader: JoinHandle<io::Result<Outcome>>,
+    reader: JoinHandle<io::Result<(Outcome, Option<Seen>)>>,
     /// Whose number in the whole audience each of its viewers has.
     people: Vec<usize>,
 }
@@ -38,6 +39,7 @@ struct State {
     tally: Tally,
     seconds: Vec<Second>,
     stands: (u64, u64),
+    watching: Watching,
 }
 
 impl Remote {
@@ -69,6 +71,15 @@ impl Remote {
         Ok(Self { name: name.to_owned(), writer, base, ahead_us, error_us, state, reader, people })
     }
 
+    /// Gives it its part of those who watch the video.
+    pub fn watch(&self, plan: WatchPlan) -> anyhow::Result<()> {
+        self.order(&Order::Watch { plan: Box::new(plan) })
+    }
+
+    pub fn watching(&self) -> Watching {
+        self.state().watching.clone()
+    }
+
     pub fn begin(&self, at: Instant) -> anyhow::Result<()> {
         self.order(&Order::Begin { at_us: self.base.at_us(at) })
     }
@@ -97,15 +108,15 @@ impl Remote {
         (self.name.clone(), self.ahead_us as f64 / 1e3, self.error_us as f64 / 1e3)
     }
 
-    pub fn stop(self) -> io::Result<Outcome> {
-        self.order(&Order::Stop).map_err(io::Error::other)?;
-        let mut outcome = self.reader.join().expect("the reader does not panic")?;
+    pub fn stop(self) -> anyhow::Result<(Outcome, Option<Seen>)> {
+        self.order(&Order::Stop)?;
+        let (mut outcome, seen) = self.reader.join().expect("the reader does not panic")?;
         let global = |who: &mut usize| *who = self.people.get(*who).copied().unwrap_or(usize::MAX);
         outcome.standings.iter_mut().for_each(|standing| global(&mut standing.who));
         outcome.private.iter_mut().for_each(|(who, ..)| global(who));
         outcome.deeds.bought.iter_mut().for_each(|bought| global(&mut bought.who));
         outcome.deeds.unanswered.iter_mut().for_each(|unanswered| global(&mut unanswered.who));
-        Ok(outcome)
+        Ok((outcome, seen))
     }
 
     fn order(&self, order: &Order) -> anyhow::Result<()> {
@@ -140,16 +151,16 @@ fn clock(wire: &mut Wire, base: Timebase) -> anyhow::Result<(i64, i64)> {
     Ok((best.0, best.1 / 2 + 1))
 }
 
-fn read(mut wire: Wire, state: &Mutex<State>) -> io::Result<Outcome> {
+fn read(mut wire: Wire, state: &Mutex<State>) -> io::Result<(Outcome, Option<Seen>)> {
     loop {
         match wire.hear()? {
-            Word::Now { tally, seconds, stands } => {
+            Word::Now { tally, seconds, stands, watching } => {
                 let mut state = state.lock().expect("nobody panics with it");
                 state.tally = *tally;
                 state.seconds.extend(seconds);
-                state.stands = stands;
+                (state.stands, state.watching) = (stands, watching);
             }
-            Word::Done { outcome } => return Ok(*outcome),
+            Word::Done { outcome, seen } => return Ok((*outcome, seen.map(|seen| *seen))),
             Word::Refused { why } => return Err(io::Error::other(why)),
             _ => {}
         }

@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use super::{KEY_VARIABLE, Order, Share, VERSION, Wire, Word};
-use crate::{crowd::Crowd, process, stamp::Timebase};
+use crate::{
+    crowd::Crowd,
+    process,
+    rtc::{Watchers, Watching},
+    stamp::Timebase,
+};
 
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// How long a coordinator may take from its first word to the next.
@@ -56,7 +61,7 @@ fn work(stream: TcpStream, key: &str) -> anyhow::Result<()> {
     loop {
         match wire.hear()? {
             Order::Time => wire.say(&Word::Time { us: own.now_us() })?,
-            Order::Start { part, ahead_us } => return play(wire, *part, own.shifted(ahead_us)),
+            Order::Start { part, ahead_us } => return play(wire, *part, own.shifted(ahead_us), ahead_us),
             _ => return Ok(()),
         }
     }
@@ -70,7 +75,7 @@ fn refusal(version: u32, theirs: &str, key: &str) -> Option<String> {
     (!is_same).then(|| format!("the key is wrong: {KEY_VARIABLE} must be the same here and there"))
 }
 
-fn play(mut wire: Wire, part: Share, base: Timebase) -> anyhow::Result<()> {
+fn play(mut wire: Wire, part: Share, base: Timebase, ahead_us: i64) -> anyhow::Result<()> {
     let viewers = part.tokens.len();
     let allowed = process::allow_sockets(viewers)
         .and_then(|()| process::check_ports(viewers, part.server.ip().is_loopback()))
@@ -89,22 +94,38 @@ fn play(mut wire: Wire, part: Share, base: Timebase) -> anyhow::Result<()> {
         while said.send(ears.hear()?).is_ok() {}
         Ok(())
     })?;
+    let mut watchers = None::<Watchers>;
     loop {
-        match orders.recv_timeout(TELL_EVERY) {
-            Ok(Order::Begin { at_us }) => crowd.begin(base.instant(at_us)),
-            Ok(Order::Quiet) => crowd.quiet(),
+        let done = match orders.recv_timeout(TELL_EVERY) {
+            Ok(Order::Watch { plan }) => process::allow_sockets(viewers + plan.tokens.len())
+                .and_then(|()| Watchers::start(*plan, ahead_us))
+                .map(|started| drop(watchers.replace(started))),
+            Ok(Order::Begin { at_us }) => {
+                crowd.begin(base.instant(at_us));
+                watchers.as_mut().map_or(Ok(()), Watchers::begin)
+            }
+            Ok(Order::Quiet) => {
+                crowd.quiet();
+                watchers.as_mut().map_or(Ok(()), Watchers::quiet)
+            }
             Ok(Order::Stop) => {
                 let outcome = Box::new(crowd.stop()?);
-                return Ok(mouth.say(&Word::Done { outcome })?);
+                let seen = watchers.map(Watchers::stop).transpose()?.map(Box::new);
+                return Ok(mouth.say(&Word::Done { outcome, seen })?);
             }
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(_) | Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => {
                 crowd.stop()?;
-                anyhow::bail!("the coordinator is gone");
+                bail!("the coordinator is gone");
             }
-        }
+        };
+        let watching = done.and_then(|()| watchers.as_ref().map_or(Ok(Watching::default()), Watchers::now));
+        let watching = match watching {
+            Ok(watching) => watching,
+            Err(error) => return Ok(mouth.say(&Word::Refused { why: format!("{error:#}") })?),
+        };
         let (tally, seconds, stands) = (Box::new(crowd.tally()), crowd.seconds(), crowd.stands());
-        mouth.say(&Word::Now { tally, seconds, stands })?;
+        mouth.say(&Word::Now { tally, seconds, stands, watching })?;
     }
 }
 

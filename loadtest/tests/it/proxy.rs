@@ -28,6 +28,8 @@ pub enum Lie {
     Swap,
     /// These bytes in it become those, of the same length.
     Alter(&'static str, &'static str),
+    /// The number behind these bytes becomes 999.
+    Nines(&'static str),
     /// An answer becomes a refusal.
     Refuse,
     /// In every body of a REST answer these bytes become those.
@@ -128,6 +130,7 @@ fn tell(opcode: u8, payload: &[u8], rule: &Rule, held: &mut Option<Vec<u8>>, out
         Lie::Repeat if is_picked => out.extend([&frame[..], &frame[..]].concat()),
         Lie::Swap if is_picked => *held = Some(frame),
         Lie::Alter(from, to) if is_picked => out.extend(server_frame(opcode, &replace(payload, from, to))),
+        Lie::Nines(key) if is_picked => out.extend(server_frame(opcode, &nines(payload, key))),
         Lie::Refuse if is_picked => {
             let re = String::from_utf8_lossy(payload).split(',').next().unwrap_or_default().to_owned();
             let refusal = format!("{re},\"error\":{{\"code\":\"sold_out\",\"message\":\"no\"}}}}");
@@ -150,6 +153,12 @@ fn forge(bytes: &[u8], rule: &Rule) -> Vec<u8> {
     }
     rule.seen.fetch_add(rule.pick + 1, Ordering::Relaxed);
     replace(bytes, from, to)
+}
+
+fn nines(payload: &[u8], key: &str) -> Vec<u8> {
+    let at = memmem::find(payload, key.as_bytes()).expect("what is altered is there") + key.len();
+    let behind = payload[at..].iter().skip_while(|byte| byte.is_ascii_digit());
+    payload[..at].iter().chain(b"999").chain(behind).copied().collect()
 }
 
 fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {

@@ -1,6 +1,11 @@
 use std::collections::BTreeMap;
 
-use maishou_loadtest::{house::House, report::Report, run::Options, scenario::Scenario};
+use maishou_loadtest::{
+    house::House,
+    report::{Report, chinese},
+    run::Options,
+    scenario::Scenario,
+};
 
 use super::{
     Scratch, doubts,
@@ -14,6 +19,7 @@ const SCENARIO: &str = r#"
     arrive = "spike"
     [acts]
     comments = 30
+    likes = 30
     orders = 40
     pays = 0.6
     gives_up = 0.2
@@ -47,6 +53,9 @@ fn is_found(lie: Lie, begins: &'static str, has: &'static str, by: &[&str]) {
     let (failed, _) = doubts(&report);
     assert!(failed.iter().any(|proof| by.contains(proof)), "{lie:?} was found by {failed:?}: {report}");
     assert!(report.proofs.iter().any(|proof| proof.held == Some(false) && !proof.evidence.is_empty()));
+    for said in report.proofs.iter().flat_map(|proof| proof.evidence.iter().chain([&proof.said])) {
+        assert_ne!(chinese(said), *said, "the Chinese page says it in Chinese");
+    }
 }
 
 const FRAME: &str = "{\"prev\":";
@@ -81,6 +90,11 @@ fn a_frame_that_is_altered_is_found() {
 #[test]
 fn a_stock_count_that_is_altered_for_one_is_found() {
     is_found(Lie::Alter("\"available\":9", "\"available\":8"), FRAME, "\"available\":9", &["frames"]);
+}
+
+#[test]
+fn likes_that_nobody_gave_are_found() {
+    is_found(Lie::Nines("\"likes\":"), FRAME, "\"likes\":", &["state"]);
 }
 
 #[test]

@@ -321,7 +321,8 @@ impl Hub {
         let prev = self.seq;
         self.seq += 1;
         let event = Event { seq: self.seq, at: UnixMs(0), media: None, body };
-        let frame = Frame { prev, seq: self.seq, events: vec![event], tally: None, left_out: None };
+        let frame =
+            Frame { prev, seq: self.seq, events: vec![event], tally: None, left_out: None, sales_left_out: None };
         self.ring.push(Encoded::frame(&frame, urgent));
         if self.ring.snapshot_wanted() {
             self.ring.set_snapshot(self.seq, snapshot(self.seq));

@@ -72,7 +72,16 @@ pub enum Demand {
     Order {
         hold: HoldId,
         step: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refund: Option<Refund>,
     },
+}
+
+/// What is refunded of an order, all in all, and whether the pieces of this refund are sold again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    pub lines: Vec<(SkuId, u32)>,
+    pub restock: bool,
 }
 
 #[derive(Serialize)]
