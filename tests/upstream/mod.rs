@@ -1,6 +1,8 @@
 //! Faults of the crates below `media` that others would meet too, as they are today: when one of these tests fails, an
 //! upgrade repaired it, and what stands against it here may go. Described in the README beside this file.
 
+mod dtls;
+
 use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,10 +10,9 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Bytes, BytesMut};
-use crypto::{RTCCryptoProvider, providers::AwsLcRsProvider};
+use bytes::Bytes;
+use crypto::{RTCCryptoProvider as _, providers::AwsLcRsProvider};
 use datachannel::message::Message;
-use dtls::{config::ConfigBuilder, crypto::Certificate, endpoint::Endpoint};
 use shared::{TransportProtocol, marshal::Unmarshal};
 use srtp::{context::Context, option::srtp_replay_protection, protection_profile::ProtectionProfile};
 
@@ -43,19 +44,6 @@ fn one_forged_packet_shuts_out_the_genuine_ones() {
         receiver.decrypt_rtp(&genuine).is_ok()
     });
     assert_eq!(accepted.count(), 0);
-}
-
-/// rtc-dtls: a malformed datagram is an error of the endpoint, where RFC 6347 (4.1.2.7) has it dropped in silence.
-#[test]
-fn a_malformed_datagram_is_an_error_of_the_endpoint() {
-    let provider: Arc<dyn RTCCryptoProvider> = Arc::new(AwsLcRsProvider::new());
-    let certificate = Certificate::generate_self_signed(vec!["test".to_owned()], provider.crypto()).unwrap();
-    let config = ConfigBuilder::default().with_crypto_provider(provider).with_certificates(vec![certificate]);
-    let config = Arc::new(config.build(false, None).unwrap());
-    let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    let mut endpoint = Endpoint::new(address, TransportProtocol::UDP, Some(config));
-    let malformed = BytesMut::from(&[22u8, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200, 1, 2, 3][..]);
-    assert!(endpoint.read(Instant::now(), address, None, malformed).is_err());
 }
 
 /// rtc-sctp: an ABORT whose cause is longer than its chunk is a panic.

@@ -7,6 +7,7 @@
 mod floor;
 mod janus;
 mod measure;
+mod messages;
 mod offers;
 mod rivals;
 mod rtc_writes;
@@ -25,7 +26,7 @@ use maishou_loadtest::process;
 /// Benchmarks of the media server.
 #[derive(Clone, Parser)]
 struct Options {
-    /// Only these: packets, floor, rivals, delay, joins, memory, peers
+    /// Only these: packets, floor, rivals, delay, joins, memory, messages, peers
     only: Vec<String>,
     /// Viewers in `packets`
     #[arg(long, value_delimiter = ',', default_values_t = [400, 1_500])]
@@ -95,13 +96,14 @@ fn main() -> anyhow::Result<()> {
     }
     process::stay_on(1).context("a core for the viewers")?;
     type Measurement = fn(&Options) -> anyhow::Result<()>;
-    let all: [(&str, Measurement); 7] = [
+    let all: [(&str, Measurement); 8] = [
         ("packets", measure::packets),
         ("floor", measure::floor),
         ("rivals", measure::rivals),
         ("delay", measure::delay),
         ("joins", measure::joins),
         ("memory", measure::memory),
+        ("messages", messages::measure),
         // The last: it leaves the machine's network.
         ("peers", janus::compare),
     ];

@@ -52,7 +52,7 @@ impl House {
     }
 
     /// The same before the show: viewers wait.
-    fn silent(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub fn silent(options: &Options, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let mut all = vec![("FANOUT__SHARDS", "1"), ("MEDIA__WORKERS", "1")];
         all.extend(settings);
