@@ -45,6 +45,7 @@ static ASSETS: &[Asset] = assets![
     "pages.css",
     "peer.js",
     "picture-size.js",
+    "publish-layers.js",
     "publish.js",
     "quality.js",
     "rehearsal.js",

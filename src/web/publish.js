@@ -1,9 +1,9 @@
 // Publishing to a room by WHIP, again and again until told to stop.
 
 import { connected, endSession, isRefusal, negotiate, whenLost } from './peer.js';
+import { Layers, sizes } from './publish-layers.js';
 import { jitteredDelay, pause } from './transport.js';
 
-const VIDEO_BITS_PER_SECOND = 2_500_000;
 const AUDIO_BITS_PER_SECOND = 96_000;
 /** What the server passes through, best first: phones decode H.264 in hardware. */
 const VIDEO_CODECS = ['video/h264', 'video/vp8'];
@@ -102,6 +102,7 @@ export class Publisher {
     const { endpoint, token } = this.#options;
     this.#session = await negotiate(pc, endpoint, token(), this.#stop.signal);
     await connected(pc);
+    new Layers(pc);
     this.#become('connected');
   }
 
@@ -120,11 +121,10 @@ export class Publisher {
 
 function addTrack(pc, track, stream) {
   const isVideo = track.kind === 'video';
-  const maxBitrate = isVideo ? VIDEO_BITS_PER_SECOND : AUDIO_BITS_PER_SECOND;
   const transceiver = pc.addTransceiver(track, {
     direction: 'sendonly',
     streams: [stream],
-    sendEncodings: [{ maxBitrate }],
+    sendEncodings: isVideo ? sizes() : [{ maxBitrate: AUDIO_BITS_PER_SECOND }],
   });
   if (isVideo) preferCodecs(transceiver);
 }

@@ -1,6 +1,7 @@
 // Going live: choosing a source, publishing it, starting and ending the show.
 
 import { el, part } from './format.js';
+import { bytesSent, largestSent } from './publish-layers.js';
 import { Health } from './studio-health.js';
 import { closeSource, devices, openCamera, openTestPicture } from './studio-source.js';
 import { t } from './words.js';
@@ -163,10 +164,11 @@ export class Broadcast extends EventTarget {
   async #measureOwn() {
     const report = [...((await this.#publisher?.pc?.getStats()) ?? new Map()).values()];
     const find = (type) => report.find((entry) => entry.type === type && entry.kind === 'video');
-    const video = find('outbound-rtp');
+    const video = largestSent(report);
     if (!video) return null;
-    const bits = bitsSince(this.#counted, video);
-    this.#counted = video;
+    const counted = { ssrc: video.ssrc, timestamp: video.timestamp, bytes: bytesSent(report) };
+    const bits = bitsSince(this.#counted, counted);
+    this.#counted = counted;
     return {
       width: video.frameWidth,
       height: video.frameHeight,
@@ -188,7 +190,7 @@ export class Broadcast extends EventTarget {
 
 function bitsSince(before, now) {
   if (!before || before.ssrc !== now.ssrc || now.timestamp <= before.timestamp) return 0;
-  return ((now.bytesSent - before.bytesSent) * 8 * 1000) / (now.timestamp - before.timestamp);
+  return ((now.bytes - before.bytes) * 8 * 1000) / (now.timestamp - before.timestamp);
 }
 
 function fill(select, found, track) {

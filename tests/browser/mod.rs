@@ -3,6 +3,7 @@
 mod driver;
 mod hardship;
 mod late;
+mod layers;
 mod newcomer;
 mod pictures;
 mod quality;
