@@ -46,6 +46,15 @@ fn one_forged_packet_shuts_out_the_genuine_ones() {
     assert_eq!(accepted.count(), 0);
 }
 
+/// rtc-rtcp: a transport-wide report whose length field is all ones; the build has overflow checks.
+#[test]
+fn a_report_of_65535_words_overflows() {
+    use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+    let report = [0x8F, 205, 0xFF, 0xFF, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert!(catch_unwind(|| TransportLayerCc::unmarshal(&mut &report[..]).is_ok()).is_err());
+    assert!(rtcp::packet::unmarshal(&mut &report[..]).is_err(), "not by this way");
+}
+
 /// rtc-sctp: an ABORT whose cause is longer than its chunk is a panic.
 #[test]
 fn a_cause_of_an_error_with_a_length_that_lies_panics() {

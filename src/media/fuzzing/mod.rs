@@ -111,9 +111,9 @@ fn feedback(mut data: &[u8]) {
             bandwidth.sent(1_200, now);
         }
         let _ = bandwidth.probe(2_500_000, now);
-        if let Ok(report) = shared::marshal::Unmarshal::unmarshal(&mut &report[..]) {
-            let report: TransportLayerCc = report;
-            bandwidth.feedback(&report, now + Duration::from_millis(40));
+        let reports = rtcp::packet::unmarshal(&mut &report[..]).unwrap_or_default();
+        for report in reports.iter().filter_map(|report| report.as_any().downcast_ref::<TransportLayerCc>()) {
+            bandwidth.feedback(report, now + Duration::from_millis(40));
         }
         bandwidth.turn(now);
         let limits = Limits::default();

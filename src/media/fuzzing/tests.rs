@@ -52,6 +52,14 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut SmallRng) {
     }
 }
 
+/// A length of 0xFFFF words: the crate's parser of one kind of packet adds one to it, and must not be asked alone.
+const REPORT_OF_ANY_LENGTH: &[u8] = b"\xff\x00\x00\xfb\x03\xff\x87\xff\xff\xff\x00\x04\x00\x00";
+
+#[test]
+fn what_a_fuzzer_found_breaks_nothing_any_more() {
+    super::feedback(REPORT_OF_ANY_LENGTH);
+}
+
 #[test]
 fn no_datagram_breaks_a_worker() {
     mutated("worker");
