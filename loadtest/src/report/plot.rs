@@ -41,15 +41,20 @@ impl Plot<'_> {
                 short(value)
             );
         }
+        let mut name_ends = f64::MIN;
+        let mut row = 0.0;
         for (at, name) in self.phases.iter().filter(|(at, _)| *at < end) {
             let at = x(*at);
+            // A name that would run into the one before goes below it.
+            row = if at < name_ends && row == 0.0 { 1.0 } else { 0.0 };
+            name_ends = at + 6.0 * name.chars().count() as f64;
             let _ = write!(
                 svg,
                 "<path d=\"M{at:.1} {TOP}V{}\" stroke=\"#aab\" stroke-dasharray=\"3 3\" fill=\"none\"/>\
                  <text x=\"{:.1}\" y=\"{}\" font-size=\"10\">{}</text>",
                 HEIGHT - BOTTOM,
                 at + 3.0,
-                TOP + 8.0,
+                TOP + 8.0 + 11.0 * row,
                 escape(name)
             );
         }
@@ -158,6 +163,14 @@ mod tests {
     fn a_line_breaks_where_nothing_was_measured() {
         let drawn = path([1.0, 2.0, 3.0, 4.0].into_iter().zip([Some(1.0), Some(2.0), None, Some(3.0)]));
         assert_eq!(drawn, "M1.0 1.0h.1L2.0 2.0M4.0 3.0h.1");
+    }
+
+    #[test]
+    fn names_of_phases_do_not_run_into_each_other() {
+        let phases = [(0.0, "before midnight".to_owned()), (10.0, "it fills".to_owned()), (60.0, "after".to_owned())];
+        let svg = Plot { lines: vec![("a", vec![Some(1.0); 2])], times: &[0.0, 100.0], phases: &phases }.svg();
+        let rows: Vec<&str> = svg.split("font-size=\"10\">").map(|part| part.rsplit(" y=\"").next().unwrap()).collect();
+        assert!(rows[0] != rows[1] && rows[0] == rows[2], "{svg}");
     }
 
     #[test]
