@@ -63,7 +63,7 @@ async fn the_demo_can_be_looked_at() {
     go_live(&studio).await;
     studio.click(&on_shelf("teapot", "pin")).await;
     studio.wait_for("document.querySelector('[data-test=\"explain\"]').innerText.includes('Celadon')").await;
-    studio.wait_for("/[1-9][0-9]* kb.s/.test(document.body.innerText)").await;
+    studio.wait_for("/[1-9][0-9.]* [kM]b.s/.test(document.body.innerText)").await;
     studio.screenshot(&folder.join("studio-live-1440x900.png")).await;
     studio.resize(PHONE.0, PHONE.1).await;
     studio.screenshot(&folder.join("studio-390x844.png")).await;
