@@ -3,8 +3,8 @@
 //! The crate repeats a flight by a timer, but forgets the timer when it hears anything less than the whole answer, the
 //! peer's own repeat for one: then both wait for ever, and on a line that loses one datagram in ten one handshake in eight
 //! came to nothing. So the repeats are ours. A peer that says hello again is answered again (RFC 6347, 4.2.4): browsers do
-//! so within 50 ms, and the handshake goes at their pace. One that says nothing is repeated to late, since some clients
-//! forget their timer too when they hear us twice.
+//! so within 50 ms, and the handshake goes at their pace. A silent peer is spoken to again only after a while, since some
+//! clients forget their timer, too, when they hear us twice.
 
 use std::time::{Duration, Instant};
 

@@ -87,7 +87,7 @@ fn a_repeated_hello_silences_the_server() {
     let verify = pair.up();
     let hello = carry(verify, &mut pair.client, pair.now);
     let lost = carry(hello, &mut pair.server, pair.now);
-    assert!(lost.len() + lost.concat().len() > 200, "its certificate and the rest");
+    assert!(lost.concat().len() > 200, "its certificate and the rest");
     assert!(pair.server.poll_timeout(&address()).is_some(), "it means to repeat that");
     for _ in 0..5 {
         assert!(pair.wait().is_empty(), "the client's hello is not answered");
