@@ -66,8 +66,7 @@ impl Anchor {
         config: &Config,
     ) -> Result<Self, Error> {
         let http = Http::new(server.clone(), config.clone());
-        let publisher =
-            Publisher::new(http, room.clone(), token.to_owned(), clip.layer_names(), !clip.audio.is_empty());
+        let publisher = Publisher::new(http, room.clone(), token.to_owned(), &clip);
         let session = publisher.open().await?;
 
         let (stats, seen) = watch::channel(AnchorStats { sessions: 1, ..AnchorStats::default() });

@@ -1,4 +1,5 @@
-//! A short recording to broadcast in a loop: VP8 from an IVF file, Opus from an Ogg file.
+//! A short recording to broadcast in a loop: VP8 or H.264 (in Annex B's byte stream) from an IVF file, Opus from an Ogg
+//! file.
 //!
 //! IVF is a 32-byte header, then per frame its length (u32), its time in units of the header's time base (u64) and
 //! the data, all little-endian. An Ogg page is a 27-byte header, a table of segment lengths and the segments; a packet
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::client::Error;
+use crate::client::{Error, codec::Codec};
 
 const IVF_HEADER_LEN: usize = 32;
 const OGG_HEADER_LEN: usize = 27;
@@ -33,6 +34,8 @@ pub struct Unit {
 /// A clip in memory, ready to be looped.
 #[derive(Clone, Debug)]
 pub struct Clip {
+    /// Of the picture.
+    pub(super) codec: Codec,
     /// Starts with a keyframe; never empty.
     pub(super) video: Vec<Unit>,
     pub(super) audio: Vec<Unit>,
@@ -41,13 +44,13 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Reads a VP8 clip in IVF and, where there is sound, Opus in Ogg.
+    /// Reads a VP8 or H.264 clip in IVF and, where there is sound, Opus in Ogg.
     pub fn parse(ivf: Bytes, ogg: Option<Bytes>) -> Result<Self, Error> {
-        let video = video_units(ivf)?;
+        let (codec, video) = video_units(ivf)?;
         let len = video.last().map_or(Duration::ZERO, |last| last.at + last.len);
         let mut audio = ogg.map_or(Ok(Vec::new()), audio_units)?;
         audio.retain(|unit| unit.at + unit.len <= len);
-        Ok(Self { video, audio, len })
+        Ok(Self { codec, video, audio, len })
     }
 
     /// The same picture in several sizes, the smallest first, for an anchor who sends them all (simulcast). Their frames
@@ -59,9 +62,9 @@ impl Clip {
         let mut ivfs = ivfs.into_iter();
         let mut clip = Self::parse(ivfs.next().unwrap_or_default(), ogg)?;
         for ivf in ivfs {
-            let layer = video_units(ivf)?;
+            let (codec, layer) = video_units(ivf)?;
             let fits = |(of, frame): (&Unit, &Unit)| (of.at, of.len, of.key) == (frame.at, frame.len, frame.key);
-            if layer.len() != clip.video.len() || !clip.video.iter().zip(&layer).all(fits) {
+            if codec != clip.codec || layer.len() != clip.video.len() || !clip.video.iter().zip(&layer).all(fits) {
                 return Err(Error::Clip("the layers' frames do not go together"));
             }
             clip.video.iter_mut().zip(layer).for_each(|(unit, frame)| unit.data.extend(frame.data));
@@ -83,13 +86,15 @@ impl Clip {
     }
 }
 
-fn video_units(mut ivf: Bytes) -> Result<Vec<Unit>, Error> {
+fn video_units(mut ivf: Bytes) -> Result<(Codec, Vec<Unit>), Error> {
     if ivf.len() < IVF_HEADER_LEN || !ivf.starts_with(b"DKIF") {
         return Err(Error::Clip("no IVF header"));
     }
-    if &ivf[8..12] != b"VP80" {
-        return Err(Error::Clip("the video is not VP8"));
-    }
+    let codec = match &ivf[8..12] {
+        b"VP80" => Codec::Vp8,
+        b"H264" => Codec::H264,
+        _ => return Err(Error::Clip("the video is neither VP8 nor H.264")),
+    };
     let mut header = ivf.split_to(IVF_HEADER_LEN).slice(16..24);
     let (rate, scale) = (header.get_u32_le(), header.get_u32_le());
     if rate == 0 || scale == 0 {
@@ -108,14 +113,18 @@ fn video_units(mut ivf: Bytes) -> Result<Vec<Unit>, Error> {
         }
         frames.push((ticks, ivf.split_to(len)));
     }
-    timed_frames(&frames, time)
+    Ok((codec, timed_frames(codec, &frames, time)?))
 }
 
-fn timed_frames(frames: &[(u64, Bytes)], time: impl Fn(u64) -> Result<Duration, Error>) -> Result<Vec<Unit>, Error> {
+fn timed_frames(
+    codec: Codec,
+    frames: &[(u64, Bytes)],
+    time: impl Fn(u64) -> Result<Duration, Error>,
+) -> Result<Vec<Unit>, Error> {
     let (Some((first, key)), Some((last, _))) = (frames.first(), frames.last()) else {
         return Err(Error::Clip("no frames"));
     };
-    if !is_vp8_key(key) {
+    if !is_key(codec, key) {
         return Err(Error::Clip("the first frame is not a keyframe"));
     }
     if frames.windows(2).any(|pair| pair[1].0 <= pair[0].0) {
@@ -127,14 +136,17 @@ fn timed_frames(frames: &[(u64, Bytes)], time: impl Fn(u64) -> Result<Duration, 
     let nexts = frames[1..].iter().map(|(ticks, _)| *ticks).chain([end]);
     let unit = |((ticks, data), next): (&(u64, Bytes), u64)| {
         let (at, until) = (time(ticks - first)?, time(next - first)?);
-        Ok(Unit { at, len: until - at, data: vec![data.clone()], key: is_vp8_key(data) })
+        Ok(Unit { at, len: until - at, data: vec![data.clone()], key: is_key(codec, data) })
     };
     frames.iter().zip(nexts).map(unit).collect()
 }
 
-/// The lowest bit of a VP8 frame's first byte is 0 on a keyframe (RFC 6386 section 9.1).
-fn is_vp8_key(frame: &[u8]) -> bool {
-    frame.first().is_some_and(|byte| byte & 1 == 0)
+/// The lowest bit of a VP8 frame's first byte is 0 on a keyframe (RFC 6386 section 9.1); one of H.264 has an IDR slice.
+fn is_key(codec: Codec, frame: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => frame.windows(4).any(|bytes| bytes[..3] == [0, 0, 1] && bytes[3] & 0x1f == 5),
+        _ => frame.first().is_some_and(|byte| byte & 1 == 0),
+    }
 }
 
 fn audio_units(ogg: Bytes) -> Result<Vec<Unit>, Error> {

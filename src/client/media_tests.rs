@@ -28,6 +28,7 @@ use webrtc::{
 
 use super::{
     clip::tests::{ivf, ogg},
+    codec::Codec,
     peer::{Connection, Peer, Purpose},
     playback::Kind,
     publisher::local_track,
@@ -108,9 +109,9 @@ async fn publish(State(relay): State<Relay>, offer: String) -> impl IntoResponse
 
 async fn watch(State(relay): State<Relay>, offer: String) -> impl IntoResponse {
     let with_room = offer.contains("m=application");
-    let mut peer = Peer::open([127, 0, 0, 1].into(), Purpose::Send(vec![])).await.unwrap();
-    let video = Arc::new(TrackLocalStaticRTP::new(local_track(Kind::Video, 11)));
-    let audio = Arc::new(TrackLocalStaticRTP::new(local_track(Kind::Audio, 22)));
+    let mut peer = Peer::open([127, 0, 0, 1].into(), Purpose::Send(Codec::Vp8, vec![])).await.unwrap();
+    let video = Arc::new(TrackLocalStaticRTP::new(local_track(Codec::Vp8, 11)));
+    let audio = Arc::new(TrackLocalStaticRTP::new(local_track(Codec::Opus, 22)));
     peer.connection.add_track(Arc::clone(&video) as Arc<dyn TrackLocal>).await.unwrap();
     peer.connection.add_track(Arc::clone(&audio) as Arc<dyn TrackLocal>).await.unwrap();
     let sdp = answer(&mut peer, offer).await;

@@ -22,6 +22,7 @@ mod wire;
 
 mod anchor;
 mod clip;
+mod codec;
 mod keyframes;
 mod layers;
 mod peer;

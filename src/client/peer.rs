@@ -12,7 +12,7 @@ use rtc::{
         configure_simulcast_extension_headers, configure_twcc_receiver_only,
     },
     peer_connection::transport::RTCDtlsTransportState,
-    rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind},
+    rtp_transceiver::rtp_sender::{RTCPFeedback, RtpCodecKind},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -30,14 +30,12 @@ use webrtc::{
 
 use crate::client::{
     Error,
+    codec::Codec,
     keyframes::KeyframeRequests,
     layers::{Layer, LayerNames},
     repairs::Repairs,
 };
 
-pub const VP8_PAYLOAD_TYPE: u8 = 96;
-const VP8_REPAIR_PAYLOAD_TYPE: u8 = 97;
-pub const OPUS_PAYLOAD_TYPE: u8 = 111;
 /// Tracks and channels that the server opens before anybody looks; more are ignored.
 const OPENED_MAX: usize = 8;
 /// Bytes sent on a data channel and not yet acknowledged; full: the sender waits.
@@ -61,8 +59,8 @@ const RAW_REPORTS_SLOT: usize = 6_400;
 /// What the peer connection is for.
 #[derive(Clone, PartialEq)]
 pub enum Purpose {
-    /// Sends VP8 and Opus, the picture in these layers if any are named; keyframe requests reach the track.
-    Send(Vec<Layer>),
+    /// Sends a picture of this codec, in these layers if any are named, and Opus; keyframe requests reach the track.
+    Send(Codec, Vec<Layer>),
     /// Receives whatever the server has.
     Receive,
 }
@@ -102,12 +100,12 @@ impl Peer {
     pub async fn open(local: IpAddr, purpose: Purpose) -> Result<Self, Error> {
         let mut engine = MediaEngine::default();
         match &purpose {
-            Purpose::Send(layers) => register_sent_codecs(&mut engine, !layers.is_empty())?,
+            Purpose::Send(picture, layers) => register_sent_codecs(&mut engine, *picture, !layers.is_empty())?,
             Purpose::Receive => engine.register_default_codecs()?,
         }
         let mut interceptors = interceptors(&mut engine)?;
         let mid = Arc::new(OnceLock::new());
-        if let Purpose::Send(layers) = purpose {
+        if let Purpose::Send(_, layers) = purpose {
             interceptors = interceptors.with(KeyframeRequests::slot(), KeyframeRequests::default());
             if !layers.is_empty() {
                 interceptors = interceptors.with(LayerNames::slot(), LayerNames::new(layers, mid.clone()));
@@ -239,47 +237,14 @@ fn mid_of_video(sdp: &str) -> Option<&str> {
     section.lines().find_map(|line| line.trim_end().strip_prefix("a=mid:"))
 }
 
-fn register_sent_codecs(engine: &mut MediaEngine, with_layers: bool) -> Result<(), Error> {
-    engine.register_codec(vp8(), RtpCodecKind::Video)?;
-    engine.register_codec(opus(), RtpCodecKind::Audio)?;
+fn register_sent_codecs(engine: &mut MediaEngine, picture: Codec, with_layers: bool) -> Result<(), Error> {
+    for codec in [picture, Codec::Opus] {
+        engine.register_codec(codec.parameters(), codec.kind())?;
+    }
     if with_layers {
-        engine.register_codec(vp8_repair(), RtpCodecKind::Video)?;
+        engine.register_codec(picture.repair(), picture.kind())?;
     }
     Ok(())
-}
-
-/// What is sent again of VP8 (RFC 4588).
-fn vp8_repair() -> RTCRtpCodecParameters {
-    let rtp_codec = RTCRtpCodec {
-        mime_type: "video/rtx".into(),
-        clock_rate: 90_000,
-        sdp_fmtp_line: format!("apt={VP8_PAYLOAD_TYPE}"),
-        ..RTCRtpCodec::default()
-    };
-    RTCRtpCodecParameters { rtp_codec, payload_type: VP8_REPAIR_PAYLOAD_TYPE }
-}
-
-pub fn vp8() -> RTCRtpCodecParameters {
-    let feedback = [("ccm", "fir"), ("nack", ""), ("nack", "pli")];
-    let feedback = feedback.map(|(typ, parameter)| RTCPFeedback { typ: typ.into(), parameter: parameter.into() });
-    let rtp_codec = RTCRtpCodec {
-        mime_type: "video/VP8".into(),
-        clock_rate: 90_000,
-        rtcp_feedback: feedback.into(),
-        ..RTCRtpCodec::default()
-    };
-    RTCRtpCodecParameters { rtp_codec, payload_type: VP8_PAYLOAD_TYPE }
-}
-
-pub fn opus() -> RTCRtpCodecParameters {
-    let rtp_codec = RTCRtpCodec {
-        mime_type: "audio/opus".into(),
-        clock_rate: 48_000,
-        channels: 2,
-        sdp_fmtp_line: "minptime=10;useinbandfec=1".into(),
-        ..RTCRtpCodec::default()
-    };
-    RTCRtpCodecParameters { rtp_codec, payload_type: OPUS_PAYLOAD_TYPE }
 }
 
 /// Passes the crate's callbacks on; it runs on the connection's own task and never waits.

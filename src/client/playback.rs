@@ -3,9 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rtp::{Header, Packet, codec::vp8::Vp8Payloader, packetizer::Payloader};
+use rtp::{
+    Header, Packet,
+    codec::{
+        h264::{H264Payloader, STAPA_NALU_TYPE},
+        vp8::Vp8Payloader,
+    },
+    packetizer::Payloader,
+};
 
-use crate::client::clip::{Clip, Unit};
+use crate::client::{
+    clip::{Clip, Unit},
+    codec::Codec,
+};
 
 /// A packet's payload; with headers, seal and addresses it stays below 1,280 bytes.
 const PAYLOAD_LEN_MAX: usize = 1_180;
@@ -124,43 +134,51 @@ impl Playback {
 /// Makes the RTP packets of one track.
 #[derive(Debug)]
 pub struct Packetizer {
-    kind: Kind,
+    codec: Codec,
     ssrc: u32,
     payload_type: u8,
     next_seq: u16,
     first_timestamp: u32,
     vp8: Vp8Payloader,
+    h264: H264Payloader,
+    has_sent_sets: bool,
 }
 
 impl Packetizer {
-    pub fn new(kind: Kind, ssrc: u32, payload_type: u8) -> Self {
+    pub fn new(codec: Codec, ssrc: u32, payload_type: u8) -> Self {
         let mut vp8 = Vp8Payloader::default();
         vp8.enable_picture_id = true;
         Self {
-            kind,
+            codec,
             ssrc,
             payload_type,
             // Far from the wrap, so that a lost first packet cannot look like one.
             next_seq: rand::random::<u16>() & 0x7fff,
             first_timestamp: rand::random(),
             vp8,
+            h264: H264Payloader::default(),
+            has_sent_sets: false,
         }
     }
 
     /// The packets of `data` at the time of `due`.
     pub fn packets(&mut self, due: &Due, data: &Bytes) -> Vec<Packet> {
-        let payloads = match self.kind {
-            Kind::Audio => vec![data.clone()],
-            // The payloader fails on nothing that it is given here: a frame of some bytes, a size above its header.
-            Kind::Video => self.vp8.payload(PAYLOAD_LEN_MAX, data).unwrap_or_default(),
+        // The payloaders fail on nothing that they are given here: a frame of some bytes, a size above their headers.
+        let payloads = match self.codec {
+            Codec::Opus => vec![data.clone()],
+            Codec::Vp8 => self.vp8.payload(PAYLOAD_LEN_MAX, data).unwrap_or_default(),
+            Codec::H264 => {
+                let payloads = self.h264.payload(PAYLOAD_LEN_MAX, data).unwrap_or_default();
+                self.without_repeated_sets(payloads)
+            }
         };
         let last = payloads.len().saturating_sub(1);
-        let timestamp = self.first_timestamp.wrapping_add(ticks(due.at, self.clock_rate()));
+        let timestamp = self.first_timestamp.wrapping_add(ticks(due.at, self.codec.clock_rate()));
         let numbered = payloads.into_iter().enumerate();
         let packet = |(i, payload)| {
             let header = Header {
                 version: 2,
-                marker: self.kind == Kind::Video && i == last,
+                marker: self.codec != Codec::Opus && i == last,
                 payload_type: self.payload_type,
                 sequence_number: self.next_seq.wrapping_add(i as u16),
                 timestamp,
@@ -174,11 +192,12 @@ impl Packetizer {
         packets
     }
 
-    fn clock_rate(&self) -> u32 {
-        match self.kind {
-            Kind::Video => 90_000,
-            Kind::Audio => 48_000,
-        }
+    /// Parameter sets go out once, in front of the first picture, as hardware encoders send them.
+    fn without_repeated_sets(&mut self, mut payloads: Vec<Bytes>) -> Vec<Bytes> {
+        let is_aggregate = |payload: &Bytes| payload.first().is_some_and(|header| header & 0x1f == STAPA_NALU_TYPE);
+        payloads.retain(|payload| !self.has_sent_sets || !is_aggregate(payload));
+        self.has_sent_sets |= payloads.iter().any(is_aggregate);
+        payloads
     }
 }
 
@@ -205,8 +224,8 @@ mod tests {
     #[test]
     fn timestamps_go_on_evenly_over_many_laps() {
         let mut playback = playback();
-        let mut video = Packetizer::new(Kind::Video, 1, 96);
-        let mut audio = Packetizer::new(Kind::Audio, 2, 111);
+        let mut video = Packetizer::new(Codec::Vp8, 1, 96);
+        let mut audio = Packetizer::new(Codec::Opus, 2, 111);
         let (mut pictures, mut sounds) = (Vec::new(), Vec::new());
         for _ in 0..1_000 {
             let due = playback.pop();
@@ -245,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_large_frame_is_cut_into_packets_with_one_marker() {
-        let mut video = Packetizer::new(Kind::Video, 1, 96);
+        let mut video = Packetizer::new(Codec::Vp8, 1, 96);
         let due = Due { at: Duration::ZERO, kind: Kind::Video, data: vec![vec![0; 5_000].into()] };
         let packets = video.packets(&due, &due.data[0]);
         assert_eq!(packets.len(), 5);

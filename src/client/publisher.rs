@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::Method;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
+    RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
 };
 use tokio::time::sleep;
 use webrtc::{
@@ -17,11 +17,12 @@ use webrtc::{
 
 use crate::{
     client::{
-        Config, Error, Http,
+        Clip, Config, Error, Http,
+        codec::Codec,
         layers::Layer,
         link::full_jitter,
-        peer::{Peer, Purpose, opus, vp8},
-        playback::{Kind, Packetizer},
+        peer::{Peer, Purpose},
+        playback::Packetizer,
     },
     id::RoomId,
     protocol::Snapshot,
@@ -32,6 +33,7 @@ pub struct Publisher {
     http: Http,
     room: RoomId,
     token: String,
+    picture: Codec,
     layers: &'static [&'static str],
     has_audio: bool,
 }
@@ -52,9 +54,9 @@ pub struct Sender {
 }
 
 impl Publisher {
-    /// `layers` names those of the picture; without any it is one stream.
-    pub fn new(http: Http, room: RoomId, token: String, layers: &'static [&'static str], has_audio: bool) -> Self {
-        Self { http, room, token, layers, has_audio }
+    /// For sessions that carry what the clip has.
+    pub fn new(http: Http, room: RoomId, token: String, clip: &Clip) -> Self {
+        Self { http, room, token, picture: clip.codec, layers: clip.layer_names(), has_audio: !clip.audio.is_empty() }
     }
 
     pub fn config(&self) -> &Config {
@@ -66,7 +68,7 @@ impl Publisher {
         let config = self.http.config();
         let local = self.http.server().local_ip(config).await?;
         let layers: Vec<Layer> = self.layers.iter().map(|rid| Layer::new(rid)).collect();
-        let mut peer = Peer::open(local, Purpose::Send(layers.clone())).await?;
+        let mut peer = Peer::open(local, Purpose::Send(self.picture, layers.clone())).await?;
         let (location, video, audio) = self.negotiate(&mut peer, layers).await?;
         Ok(Session { peer, video, audio, location })
     }
@@ -96,8 +98,8 @@ impl Publisher {
 
     async fn negotiate(&self, peer: &mut Peer, layers: Vec<Layer>) -> Result<(String, Sender, Option<Sender>), Error> {
         let deadline = self.http.config().media_timeout;
-        let video = Sending::add(peer, Kind::Video, layers).await?;
-        let audio = if self.has_audio { Some(Sending::add(peer, Kind::Audio, vec![]).await?) } else { None };
+        let video = Sending::add(peer, self.picture, layers).await?;
+        let audio = if self.has_audio { Some(Sending::add(peer, Codec::Opus, vec![]).await?) } else { None };
 
         let offer = peer.offer(deadline).await?;
         let answer = self.http.offer(&format!("/whip/{}", self.room), &self.token, offer).await?;
@@ -123,57 +125,55 @@ impl Publisher {
 
 /// A track that was added to an offer.
 struct Sending {
-    kind: Kind,
+    codec: Codec,
     ssrcs: Vec<u32>,
     track: Arc<TrackLocalStaticRTP>,
     sender: Arc<dyn RtpSender>,
 }
 
 impl Sending {
-    async fn add(peer: &Peer, kind: Kind, layers: Vec<Layer>) -> Result<Self, Error> {
+    async fn add(peer: &Peer, codec: Codec, layers: Vec<Layer>) -> Result<Self, Error> {
         let (track, ssrcs) = match layers.is_empty() {
             true => {
                 let ssrc = rand::random();
-                (local_track(kind, ssrc), vec![ssrc])
+                (local_track(codec, ssrc), vec![ssrc])
             }
-            false => (layered_track(&layers), layers.iter().map(|layer| layer.ssrc).collect()),
+            false => (layered_track(codec, &layers), layers.iter().map(|layer| layer.ssrc).collect()),
         };
         let track = Arc::new(TrackLocalStaticRTP::new(track));
         let sender = peer.connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await?;
-        Ok(Self { kind, ssrcs, track, sender })
+        Ok(Self { codec, ssrcs, track, sender })
     }
 
     async fn negotiated(self) -> Result<Sender, Error> {
         let parameters = self.sender.get_parameters().await?;
-        let codec = parameters.rtp_parameters.codecs.first();
-        let codec = codec.ok_or_else(|| Error::Protocol("the answer takes none of the codecs".into()))?;
-        let packetizer = |ssrc: &u32| Packetizer::new(self.kind, *ssrc, codec.payload_type);
+        let agreed = parameters.rtp_parameters.codecs.first();
+        let agreed = agreed.ok_or_else(|| Error::Protocol("the answer takes none of the codecs".into()))?;
+        let packetizer = |ssrc: &u32| Packetizer::new(self.codec, *ssrc, agreed.payload_type);
         Ok(Sender { packetizers: self.ssrcs.iter().map(packetizer).collect(), track: self.track })
     }
 }
 
 /// One media stream with one track of each kind, as WHIP wants it.
-pub fn local_track(kind: Kind, ssrc: u32) -> MediaStreamTrack {
-    let (name, kind, codec): (_, _, RTCRtpCodecParameters) = match kind {
-        Kind::Video => ("video", RtpCodecKind::Video, vp8()),
-        Kind::Audio => ("audio", RtpCodecKind::Audio, opus()),
-    };
+pub fn local_track(codec: Codec, ssrc: u32) -> MediaStreamTrack {
+    let name = if codec.kind() == RtpCodecKind::Audio { "audio" } else { "video" };
     let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
-    MediaStreamTrack::new("maishou".into(), name.into(), name.into(), kind, vec![encoding(codec, coding)])
+    MediaStreamTrack::new("maishou".into(), name.into(), name.into(), codec.kind(), vec![encoding(codec, coding)])
 }
 
 /// One picture in several sizes, each with a stream of its own and one for what is sent again.
-fn layered_track(layers: &[Layer]) -> MediaStreamTrack {
+fn layered_track(codec: Codec, layers: &[Layer]) -> MediaStreamTrack {
     let coding = |layer: &Layer| RTCRtpCodingParameters {
         rid: layer.rid.into(),
         ssrc: Some(layer.ssrc),
         rtx: Some(RTCRtpRtxParameters { ssrc: layer.rtx_ssrc }),
         ..Default::default()
     };
-    let encodings = layers.iter().map(|layer| encoding(vp8(), coding(layer))).collect();
-    MediaStreamTrack::new("maishou".into(), "video".into(), "video".into(), RtpCodecKind::Video, encodings)
+    let encodings = layers.iter().map(|layer| encoding(codec, coding(layer))).collect();
+    MediaStreamTrack::new("maishou".into(), "video".into(), "video".into(), codec.kind(), encodings)
 }
 
-fn encoding(codec: RTCRtpCodecParameters, coding: RTCRtpCodingParameters) -> RTCRtpEncodingParameters {
-    RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec: codec.rtp_codec, ..Default::default() }
+fn encoding(codec: Codec, coding: RTCRtpCodingParameters) -> RTCRtpEncodingParameters {
+    let codec = codec.parameters().rtp_codec;
+    RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec, ..Default::default() }
 }

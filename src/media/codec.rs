@@ -1,6 +1,4 @@
-//! The codecs that are passed through, which of them a viewer can decode, and where a keyframe starts.
-
-use super::vp8;
+//! The codecs that are passed through, and which of them a viewer can decode.
 
 /// What a track carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,47 +93,11 @@ impl Codec {
             (decoder, stream) => decoder == stream,
         }
     }
-
-    /// Whether this payload is the first one of a frame that decodes on its own. For H.264 that is a packet with
-    /// parameter sets, or the start of an IDR picture of a stream that keeps them elsewhere.
-    pub fn starts_keyframe(self, payload: &[u8]) -> bool {
-        match self {
-            Self::Vp8 => vp8::Descriptor::read(payload).is_some_and(|found| found.starts_keyframe(payload)),
-            Self::H264(_) => h264_starts_keyframe(payload),
-            Self::Opus => true,
-        }
-    }
-}
-
-/// RFC 6184, 5.4 to 5.8: single units, STAP-A and the first fragment of a FU-A.
-fn h264_starts_keyframe(payload: &[u8]) -> bool {
-    const STAP_A: u8 = 24;
-    const FU_A: u8 = 28;
-    let is_key = |header: u8| matches!(header & 0x1f, 5 | 7);
-
-    match payload {
-        [header, rest @ ..] if header & 0x1f == STAP_A => aggregated_units(rest).any(is_key),
-        [indicator, header, ..] if indicator & 0x1f == FU_A => header & 0x80 != 0 && is_key(*header),
-        [header, ..] => is_key(*header),
-        [] => false,
-    }
-}
-
-/// The first byte of every unit in a STAP-A, up to the first that is cut short.
-fn aggregated_units(mut rest: &[u8]) -> impl Iterator<Item = u8> {
-    std::iter::from_fn(move || {
-        let (&[high, low], tail) = rest.split_first_chunk::<2>()?;
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let header = *tail.get(..length)?.first()?;
-        rest = &tail[length..];
-        Some(header)
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn h264(level_id: &str) -> Codec {
         Codec::H264(Profile::from_level_id(Some(level_id)).unwrap())
@@ -160,26 +122,5 @@ mod tests {
         assert!(h264("64001f").plays(h264("42e01f")));
         assert!(!h264("42e01f").plays(h264("64001f")));
         assert!(!Codec::Vp8.plays(h264("42e01f")));
-    }
-
-    #[test]
-    fn an_h264_keyframe_starts_with_parameter_sets_or_an_idr() {
-        let codec = h264("42e01f");
-        assert!(codec.starts_keyframe(&[0x67, 1, 2]), "SPS");
-        assert!(codec.starts_keyframe(&[0x65, 1, 2]), "IDR");
-        assert!(!codec.starts_keyframe(&[0x41, 1, 2]), "a slice");
-        assert!(codec.starts_keyframe(&[24, 0, 2, 0x09, 0, 0, 2, 0x67, 0]), "SPS behind a delimiter");
-        assert!(!codec.starts_keyframe(&[24, 0, 9, 0x67]), "cut short");
-        assert!(codec.starts_keyframe(&[28, 0x85, 0]), "first fragment of an IDR");
-        assert!(!codec.starts_keyframe(&[28, 0x05, 0]), "a later fragment");
-    }
-
-    proptest! {
-        #[test]
-        fn no_payload_panics(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
-            for codec in [Codec::Vp8, h264("42e01f"), Codec::Opus] {
-                let _ = codec.starts_keyframe(&payload);
-            }
-        }
     }
 }

@@ -32,6 +32,7 @@ use webrtc::{
 use super::*;
 
 mod hostile;
+mod late;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const VIDEO: u8 = 96;
@@ -117,10 +118,13 @@ impl Client {
     }
 
     async fn at(local: IpAddr, profiles: Vec<SrtpProtectionProfile>) -> Self {
+        Self::with_video(codec(RtpCodecKind::Video), local, profiles).await
+    }
+
+    async fn with_video(video: RTCRtpCodecParameters, local: IpAddr, profiles: Vec<SrtpProtectionProfile>) -> Self {
         let mut engine = MediaEngine::default();
-        for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
-            engine.register_codec(codec(kind), kind).unwrap();
-        }
+        engine.register_codec(video, RtpCodecKind::Video).unwrap();
+        engine.register_codec(codec(RtpCodecKind::Audio), RtpCodecKind::Audio).unwrap();
         let interceptors = register_default_interceptors(Registry::new(), &mut engine).unwrap();
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(true)
@@ -231,14 +235,19 @@ struct Viewer {
 }
 
 async fn watch(media: &Media, profiles: Vec<SrtpProtectionProfile>) -> Viewer {
-    let mut client = Client::new(profiles).await;
+    watch_over(media, Client::new(profiles).await, |answer| answer).await
+}
+
+/// The same over a network that `reroute` writes into the answer.
+async fn watch_over(media: &Media, mut client: Client, reroute: impl FnOnce(String) -> String) -> Viewer {
     for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
         let init = RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() };
         client.connection.add_transceiver_from_kind(kind, Some(init)).await.unwrap();
     }
     client.connection.create_data_channel("spare", None).await.unwrap();
     let offer = client.offer().await;
-    let answer = media.watch(&room(), &offer).await.unwrap();
+    let mut answer = media.watch(&room(), &offer).await.unwrap();
+    answer.sdp = reroute(answer.sdp);
     client.accept(&answer).await;
     Viewer { session: answer.session, client, tracks: Vec::new() }
 }

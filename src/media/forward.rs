@@ -68,6 +68,10 @@ pub struct Leg {
     /// The number in the newest stretch's stream that is sent next.
     cursor: u64,
     is_paused: bool,
+    /// The newest stretch begins with parameter sets that were not sent yet.
+    owes_sets: bool,
+    /// The viewer cannot decode: she may have no parameter sets.
+    lacks_sets: bool,
     next: u64,
     next_rtx: u64,
     used: Window<16>,
@@ -90,6 +94,8 @@ struct Stretch {
     /// The first packet, in the stream's numbers and in ours.
     number: u64,
     index: u64,
+    /// Parameter sets went before it, under the number before.
+    has_sets: bool,
     /// Our timestamp less the stream's, from `live` on.
     offset: u32,
     /// The stream's newest timestamp when the stretch began.
@@ -102,6 +108,22 @@ impl Stretch {
         let before = self.live.wrapping_sub(timestamp);
         let pressed = if (before as i32) > 0 { self.live.wrapping_sub(before / PRESSED) } else { timestamp };
         pressed.wrapping_add(self.offset)
+    }
+
+    fn index_of(&self, number: u64) -> u64 {
+        self.index + (number - self.number)
+    }
+
+    fn first_index(&self) -> u64 {
+        self.index - u64::from(self.has_sets)
+    }
+
+    /// What went under a number of ours.
+    fn packet<'a>(&self, ring: &'a Ring, index: u64) -> Option<&'a Packet> {
+        match index.checked_sub(self.index) {
+            Some(ahead) => ring.get(self.stream, self.number + ahead),
+            None => ring.get(self.stream, self.number)?.sets.as_deref(),
+        }
     }
 
     fn stamp(&self, plan: &Outgoing, packet: &Packet, index: u64) -> Stamp {
@@ -127,6 +149,8 @@ impl Leg {
             stretches: SmallVec::new(),
             cursor: 0,
             is_paused: false,
+            owes_sets: false,
+            lacks_sets: false,
             next: 1 + seed % FIRST_NUMBER_MAX,
             next_rtx: 1 + (seed >> 16) % FIRST_NUMBER_MAX,
             used: Window::default(),
@@ -182,7 +206,24 @@ impl Leg {
         self.is_paused = true;
     }
 
-    /// Begins at the newest keyframe of a track. `present` is the clock of the track that it leaves, if that is of the
+    /// The viewer says that she cannot decode: the parameter sets, which are sent at a beginning only, may be what she lost.
+    pub fn note_undecodable(&mut self) {
+        self.lacks_sets = !self.stretches.is_empty();
+    }
+
+    /// Whether the newest keyframe, not sent yet, is to be a beginning for a viewer who may have no parameter sets.
+    pub fn should_begin_for_sets(&mut self, ring: &Ring) -> bool {
+        if !self.lacks_sets {
+            return false;
+        }
+        let next = ring.keyframe().filter(|keyframe| keyframe.number >= self.cursor);
+        let Some(first) = next.and_then(|keyframe| ring.get(ring.stream(), keyframe.number)) else { return false };
+        // A keyframe that brings them helps as it is.
+        self.lacks_sets = first.sets.is_some();
+        self.lacks_sets
+    }
+
+    /// Begins at the newest keyframe of a track, with its parameter sets where the stream does not repeat them. `present` is the clock of the track that it leaves, if that is of the
     /// same publisher. False if the ring has no keyframe, or the viewer cannot decode it.
     pub fn begin(&mut self, tap: &Tap, present: Option<SenderClock>, now: Instant) -> bool {
         let (Some(choice), Some(keyframe), Some(newest)) =
@@ -192,13 +233,15 @@ impl Leg {
         };
         let Some(first) = tap.ring.get(tap.ring.stream(), keyframe.number) else { return false };
         let shift = self.last_numbers.zip(first.vp8).map(|(last, first)| vp8::Shift::behind(last, &first));
+        let has_sets = first.sets.is_some();
         let mut stretch = Stretch {
             track: tap.track,
             stream: tap.ring.stream(),
             codec: tap.codec,
             choice,
             number: keyframe.number,
-            index: self.next,
+            index: self.next + u64::from(has_sets),
+            has_sets,
             offset: self.offset(tap, newest.timestamp, present, now),
             live: newest.timestamp,
             shift: shift.unwrap_or_default(),
@@ -213,6 +256,7 @@ impl Leg {
         }
         self.stretches.push(stretch);
         (self.cursor, self.is_paused) = (keyframe.number, false);
+        (self.owes_sets, self.lacks_sets) = (has_sets, false);
         true
     }
 
@@ -243,13 +287,21 @@ impl Leg {
     /// The next packet to send, and its stamp.
     pub fn next<'a>(&mut self, ring: &'a Ring, now: Instant) -> Option<(Stamp, &'a Packet)> {
         let stretch = *self.stretches.last().filter(|stretch| !self.is_paused && stretch.stream == ring.stream())?;
+        if std::mem::take(&mut self.owes_sets) {
+            let (index, sets) = (stretch.first_index(), stretch.packet(ring, stretch.first_index()));
+            if let Some(sets) = sets
+                && let Ok(stamp) = self.send(&stretch, sets, index, now)
+            {
+                return Some((stamp, sets));
+            }
+        }
         let newest = ring.newest()?.number;
         self.cursor = self.cursor.max((newest + 1).saturating_sub(ring.len()));
         while self.cursor <= newest {
             let number = self.cursor;
             self.cursor += 1;
             if let Some(packet) = ring.get(stretch.stream, number)
-                && let Ok(stamp) = self.send(&stretch, packet, now)
+                && let Ok(stamp) = self.send(&stretch, packet, stretch.index_of(number), now)
             {
                 return Some((stamp, packet));
             }
@@ -264,11 +316,10 @@ impl Leg {
         if !is_hers {
             return Err(Dropped::TooOld);
         }
-        self.send(&stretch, packet, now)
+        self.send(&stretch, packet, stretch.index_of(packet.number), now)
     }
 
-    fn send(&mut self, stretch: &Stretch, packet: &Packet, now: Instant) -> Result<Stamp, Dropped> {
-        let index = stretch.index + (packet.number - stretch.number);
+    fn send(&mut self, stretch: &Stretch, packet: &Packet, index: u64, now: Instant) -> Result<Stamp, Dropped> {
         self.used.pass(index).map_err(|stale| match stale {
             Stale::Repeated => Dropped::NumberReused,
             Stale::TooOld => Dropped::TooOld,
@@ -293,14 +344,13 @@ impl Leg {
         ring_of: impl FnOnce(u8) -> Option<&'a Ring>,
     ) -> Result<(Stamp, &'a Packet), Dropped> {
         let index = self.used.index_of(lost);
-        let stretch = self.stretches.iter().rev().find(|stretch| stretch.index <= index);
+        let stretch = self.stretches.iter().rev().find(|stretch| stretch.first_index() <= index);
         let stretch = *stretch.filter(|_| self.used.contains(index)).ok_or(Dropped::ResendMissing)?;
         if self.plan.kind == Kind::Audio && self.plan.transport.is_some() {
             return Err(Dropped::ResendMissing);
         }
         let ring = ring_of(stretch.track).ok_or(Dropped::ResendMissing)?;
-        let number = stretch.number + (index - stretch.index);
-        let packet = ring.get(stretch.stream, number).ok_or(Dropped::ResendMissing)?;
+        let packet = stretch.packet(ring, index).ok_or(Dropped::ResendMissing)?;
         self.resends_left = self.resends_left.checked_sub(1).ok_or(Dropped::ResendBudget)?;
         Ok((self.repeat(&stretch, packet, index), packet))
     }
@@ -312,7 +362,7 @@ impl Leg {
         let ring = ring_of(stretch.track).filter(|ring| ring.stream() == stretch.stream)?;
         let number = self.cursor.checked_sub(1).filter(|number| *number >= stretch.number)?;
         let packet = ring.get(stretch.stream, number)?;
-        let index = stretch.index + (number - stretch.number);
+        let index = stretch.index_of(number);
         self.used.contains(index).then(|| (self.repeat(&stretch, packet, index), packet))
     }
 

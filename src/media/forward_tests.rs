@@ -35,7 +35,9 @@ fn packet(stream: u64, number: u64, timestamp: u32, payload: &'static [u8]) -> P
         number,
         timestamp,
         marker: true,
-        starts_keyframe: Codec::Vp8.starts_keyframe(payload),
+        starts_keyframe: vp8::Descriptor::read(payload).is_some_and(|found| found.starts_keyframe(payload)),
+        sets: None,
+        height: None,
         vp8: vp8::Descriptor::read(payload),
         payload: Bytes::from_static(payload),
     }
@@ -246,6 +248,71 @@ fn a_packet_from_before_a_switch_can_still_be_sent_again() {
         let (again, packet) = leg.resend(stamp.index as u16, ring_of).unwrap();
         assert_eq!((again.timestamp, packet.stream), (stamp.timestamp, track + 1));
     }
+}
+
+/// A keyframe that takes its parameter sets from elsewhere.
+fn needy(number: u64) -> Packet {
+    let key = packet(1, number, number as u32 * FRAME, VP8_KEY);
+    let sets = Packet { marker: false, payload: Bytes::from_static(b"sets"), ..key.clone() };
+    Packet { sets: Some(std::sync::Arc::new(sets)), ..key }
+}
+
+#[test]
+fn a_beginning_has_the_sets_in_front_and_going_on_has_not() {
+    for rtx in [None, Some(97)] {
+        let mut leg = Leg::new(plan(&[(Codec::Vp8, 96, rtx)]), 77);
+        let (now, mut ring) = (Instant::now(), Ring::new(Kind::Video));
+        ring.push(&needy(500));
+        leg.begin(&tap(&ring), None, now);
+        ring.push(&needy(501));
+        let payloads = |leg: &mut Leg, ring: &Ring| -> Vec<(u64, Bytes)> {
+            std::iter::from_fn(|| leg.next(ring, now).map(|(stamp, packet)| (stamp.index, packet.payload.clone())))
+                .collect()
+        };
+        let sent = payloads(&mut leg, &ring);
+        let first = sent[0].0;
+        assert_eq!(sent, [(first, b"sets"[..].into()), (first + 1, VP8_KEY.into()), (first + 2, VP8_KEY.into())]);
+        for (index, payload) in sent {
+            let (again, packet) = leg.resend(index as u16, |_| Some(&ring)).unwrap();
+            assert_eq!((again.original.unwrap_or(again.index as u16), &packet.payload), (index as u16, &payload));
+        }
+
+        let other = stream(2, 9_000, 0);
+        leg.begin(&Tap { track: 1, ..tap(&other) }, None, now);
+        assert_eq!(payloads(&mut leg, &other), [(first + 3, VP8_KEY.into())]);
+        let ring_of = |track| Some(if track == 0 { &ring } else { &other });
+        assert_eq!(leg.resend(first as u16, ring_of).unwrap().1.payload, b"sets"[..], "from before the switch, too");
+    }
+}
+
+#[test]
+fn who_cannot_decode_gets_the_sets_with_the_next_keyframe() {
+    let (mut leg, now, mut ring) = (leg(), Instant::now(), Ring::new(Kind::Video));
+    ring.push(&needy(500));
+    leg.begin(&tap(&ring), None, now);
+    all(&mut leg, &ring, now);
+    leg.note_undecodable();
+    assert!(!leg.should_begin_for_sets(&ring), "this keyframe is past");
+    ring.push(&packet(1, 501, 501 * FRAME, VP8_DELTA));
+    assert!(!leg.should_begin_for_sets(&ring));
+    all(&mut leg, &ring, now);
+    ring.push(&needy(502));
+    assert!(leg.should_begin_for_sets(&ring));
+    leg.begin(&tap(&ring), None, now);
+    let indices: Vec<u64> = all(&mut leg, &ring, now).iter().map(|stamp| stamp.index).collect();
+    assert_eq!(indices, [indices[0], indices[0] + 1], "the sets and the keyframe");
+    ring.push(&needy(503));
+    assert!(!leg.should_begin_for_sets(&ring), "once is enough");
+
+    leg.note_undecodable();
+    all(&mut leg, &ring, now);
+    ring.push(&packet(1, 504, 504 * FRAME, VP8_KEY));
+    ring.push(&needy(505));
+    assert!(leg.should_begin_for_sets(&ring));
+    leg.note_undecodable();
+    all(&mut leg, &ring, now);
+    ring.push(&packet(1, 506, 506 * FRAME, VP8_KEY));
+    assert!(!leg.should_begin_for_sets(&ring), "this one brings them itself");
 }
 
 #[test]

@@ -243,7 +243,7 @@ impl Worker {
         if viewer.begin_again(feed, now) {
             self.serve(&room, number, now);
         } else {
-            let wanted = viewer.picture_wanted(feed);
+            let wanted = viewer.cannot_decode(feed);
             self.want_keyframe(&room, wanted);
         }
     }

@@ -13,6 +13,7 @@ use rtcp::reception_report::ReceptionReport;
 use super::{
     codec::{Codec, Kind},
     gaps::Gaps,
+    h264,
     negotiate::Incoming,
     open::Opened,
     replay::Window,
@@ -46,6 +47,7 @@ struct Current {
     seen: Window<16>,
     numbering: Numbering,
     pictures: vp8::Pictures,
+    sets: h264::Sets,
     gaps: Gaps,
     reception: Reception,
 }
@@ -240,6 +242,7 @@ impl Track {
             seen: Window::default(),
             numbering: Numbering::default(),
             pictures: vp8::Pictures::default(),
+            sets: h264::Sets::announced(&self.agreed.sets),
             gaps: Gaps::default(),
             reception: Reception::default(),
         }))
@@ -259,20 +262,40 @@ impl Track {
         if is_newest {
             self.time.note(opened.timestamp, self.agreed.codec.clock_rate(), now);
         }
-        let (vp8, payload) = match self.agreed.codec {
-            Codec::Vp8 => current.pictures.widen(opened.payload),
-            _ => (None, opened.payload),
-        };
-        Ok(Packet {
-            vp8,
+        let mut packet = Packet {
             track: place as u8,
             stream: current.name,
             number: current.numbering.number(index).ok_or(Dropped::TooOld)?,
             timestamp: opened.timestamp,
             marker: opened.marker,
-            starts_keyframe: self.agreed.codec.starts_keyframe(&payload),
-            payload,
-        })
+            starts_keyframe: false,
+            sets: None,
+            height: None,
+            vp8: None,
+            payload: opened.payload,
+        };
+        current.look_into(&mut packet, self.agreed.codec);
+        Ok(packet)
+    }
+}
+
+impl Current {
+    /// What the payload says about itself.
+    fn look_into(&mut self, packet: &mut Packet, codec: Codec) {
+        match codec {
+            Codec::Opus => packet.starts_keyframe = true,
+            Codec::Vp8 => {
+                let (descriptor, payload) = self.pictures.widen(std::mem::take(&mut packet.payload));
+                packet.starts_keyframe = descriptor.is_some_and(|found| found.starts_keyframe(&payload));
+                packet.height = descriptor.and_then(|found| found.height(&payload));
+                (packet.vp8, packet.payload) = (descriptor, payload);
+            }
+            Codec::H264(_) => {
+                let start = self.sets.take(packet.number, &packet.payload);
+                (packet.starts_keyframe, packet.height) = (start.is_one, start.height);
+                packet.sets = start.sets.map(|payload| Arc::new(Packet { payload, marker: false, ..packet.clone() }));
+            }
+        }
     }
 }
 
@@ -290,6 +313,7 @@ mod tests {
             announced: Announced::default(),
             nack: true,
             rid: None,
+            sets: Vec::new(),
             extensions: Extensions::default(),
         };
         let tracks = vec![agreed(Codec::Vp8, 96, Some(97)), agreed(Codec::Opus, 111, None)];
@@ -363,6 +387,7 @@ mod tests {
             announced: Announced::default(),
             nack: true,
             rid: Some(rid.to_owned()),
+            sets: Vec::new(),
             extensions: Extensions::default(),
         };
         let names = Arc::new(AtomicU64::new(1));

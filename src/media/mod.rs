@@ -9,6 +9,8 @@
 //! text on the data channel says.
 
 mod bandwidth;
+#[cfg(test)]
+mod beginnings;
 mod channel;
 mod codec;
 mod config;
@@ -25,6 +27,7 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gaps;
+mod h264;
 mod inbound;
 mod intake;
 mod keyframe;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use sdp::{
     MediaDescription, SessionDescription,
     description::{
@@ -42,6 +43,8 @@ pub struct Incoming {
     pub nack: bool,
     /// The name of the layer, where several are sent.
     pub rid: Option<String>,
+    /// H.264 parameter sets that the offer has already.
+    pub sets: Vec<Bytes>,
     pub extensions: Extensions,
 }
 
@@ -93,6 +96,8 @@ pub fn publish(offer: &Offer, server: &Server) -> Result<Agreed<Incoming>, Error
             announced: if layered { Announced::default() } else { media.announced },
             nack: offered.feedback.iter().any(|kind| kind == "nack"),
             rid: rid.cloned(),
+            // Layers differ in size, and the offer has one list for all.
+            sets: if layered { Vec::new() } else { offered.parameter_sets() },
             extensions: media.extensions.of_layers(),
         };
         match layered {

@@ -220,6 +220,15 @@ fn obs_can_publish() {
 }
 
 #[test]
+fn parameter_sets_of_an_offer_are_taken() {
+    assert!(published(&obs()).unwrap().streams[1].sets.is_empty());
+    let offer =
+        obs().replace(";packetization-mode=1", ";packetization-mode=1;sprop-parameter-sets=Z0IAHoAB,aMAB,!,Zw==");
+    let sets = published(&offer).unwrap().streams.remove(1).sets;
+    assert_eq!(sets, [&[0x67, 66, 0, 30, 0x80, 1][..], &[0x68, 0xC0, 1], &[0x67]]);
+}
+
+#[test]
 fn lines_may_end_in_a_bare_newline() {
     assert!(published(&obs().replace("\r\n", "\n")).is_ok());
 }

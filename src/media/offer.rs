@@ -2,6 +2,8 @@
 
 use std::io::Cursor;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use sdp::{MediaDescription, SessionDescription};
 
 use super::{
@@ -18,6 +20,8 @@ const FORMATS_MAX: usize = 128;
 const SSRCS_MAX: usize = 8;
 /// Simulcast layers that are taken; a page that offers more gets its first three.
 const LAYERS_MAX: usize = 3;
+/// Parameter sets in an offer that are read.
+const SETS_MAX: usize = 16;
 /// RFC 8852 sets no bound; everybody writes one letter or a word.
 const RID_LEN_MAX: usize = 16;
 
@@ -38,6 +42,15 @@ pub struct Offered {
     pub rtpmap: String,
     pub fmtp: Option<String>,
     pub feedback: Vec<String>,
+}
+
+impl Offered {
+    /// The H.264 parameter sets of the offer (RFC 6184, 8.1), as far as they can be read.
+    pub fn parameter_sets(&self) -> Vec<Bytes> {
+        let listed = parameter(self.fmtp.as_deref(), "sprop-parameter-sets").unwrap_or_default();
+        let units = listed.split(',').take(SETS_MAX).filter_map(|unit| STANDARD.decode(unit.trim()).ok());
+        units.map(Bytes::from).collect()
+    }
 }
 
 /// A stream that the offerer announces with `a=ssrc`.

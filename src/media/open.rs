@@ -24,7 +24,7 @@ const RTP_SSRCS_MAX: usize = 32;
 const RTCP_SSRCS_MAX: usize = 8;
 
 /// An authentic media packet that was not seen before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opened {
     pub ssrc: u32,
     pub payload_type: u8,

@@ -3,12 +3,17 @@
 
 use super::{codec::Kind, track::Packet};
 
+/// With so many packets behind a keyframe, what is missing before it is not waited for.
+const SETTLED_BEHIND: u64 = 32;
+
 #[derive(Debug)]
 pub struct Ring {
     slots: Vec<Option<Packet>>,
     /// The stream of the newest packets; numbers below are of it.
     stream: u64,
     newest: Option<Newest>,
+    /// The lowest number that came of the stream.
+    lowest: u64,
     keyframe: Option<Keyframe>,
 }
 
@@ -44,7 +49,7 @@ impl Ring {
             Kind::Video => 1024,
             Kind::Audio => 128,
         };
-        Self { slots: vec![None; len], stream: 0, newest: None, keyframe: None }
+        Self { slots: vec![None; len], stream: 0, newest: None, lowest: u64::MAX, keyframe: None }
     }
 
     pub fn push(&mut self, packet: &Packet) -> Arrival {
@@ -53,6 +58,7 @@ impl Ring {
         }
         if packet.stream > self.stream {
             (self.stream, self.newest, self.keyframe) = (packet.stream, None, None);
+            self.lowest = u64::MAX;
         }
         let arrival = match self.newest {
             Some(newest) if packet.number > newest.number => Arrival::Newest,
@@ -64,6 +70,7 @@ impl Ring {
         if arrival == Arrival::Newest {
             self.newest = Some(Newest { number: packet.number, timestamp: packet.timestamp });
         }
+        self.lowest = self.lowest.min(packet.number);
         self.note_keyframe(packet);
         let slot = self.slot(packet.number);
         self.slots[slot] = Some(packet.clone());
@@ -104,15 +111,33 @@ impl Ring {
         self.newest
     }
 
-    /// The newest keyframe, while it is still here from its first packet on.
+    /// The newest keyframe, while it is still here from its first packet on, and once that is surely the first.
     pub fn keyframe(&self) -> Option<Keyframe> {
+        self.newest_keyframe().filter(|keyframe| self.is_settled(keyframe))
+    }
+
+    fn newest_keyframe(&self) -> Option<Keyframe> {
         let newest = self.newest?.number;
         self.keyframe.filter(|keyframe| newest.saturating_sub(keyframe.number) < self.len())
     }
 
+    /// Not while packets are missing right before a keyframe that takes its parameter sets from earlier ones: newer sets
+    /// may be in them.
+    fn is_settled(&self, keyframe: &Keyframe) -> bool {
+        let needs_sets = self.get(self.stream, keyframe.number).is_some_and(|first| first.sets.is_some());
+        let behind = self.newest.map_or(0, |newest| newest.number.saturating_sub(keyframe.number));
+        if !needs_sets || behind >= SETTLED_BEHIND {
+            return true;
+        }
+        let before = (self.lowest..keyframe.number).rev().take(SETTLED_BEHIND as usize);
+        let mut of_others = before.map(|number| Some(self.get(self.stream, number)?.timestamp != keyframe.timestamp));
+        of_others.find(|is_other| *is_other != Some(false)).is_none_or(|found| found.is_some())
+    }
+
     /// What is here of the newest keyframe and everything behind it, in order.
     pub fn since_keyframe(&self) -> impl Iterator<Item = &Packet> {
-        let span = self.keyframe().zip(self.newest).map(|(keyframe, newest)| keyframe.number..=newest.number);
+        let keyframe = self.newest_keyframe();
+        let span = keyframe.zip(self.newest).map(|(keyframe, newest)| keyframe.number..=newest.number);
         span.into_iter().flatten().filter_map(|number| self.get(self.stream, number))
     }
 
@@ -141,6 +166,8 @@ mod tests {
             timestamp,
             marker: false,
             starts_keyframe,
+            sets: None,
+            height: None,
             vp8: None,
             payload: Bytes::from_static(b"ten bytes."),
         }
@@ -185,6 +212,37 @@ mod tests {
         assert_eq!(ring.keyframe(), Some(Keyframe { number: 14, timestamp: 15_000, bytes: 10 }));
         ring.push(&packet(1, 14 + 1024, 20_000, false));
         assert_eq!(ring.keyframe(), None, "it was overwritten");
+    }
+
+    /// A packet that takes its parameter sets from elsewhere.
+    fn needy(number: u64, timestamp: u32) -> Packet {
+        let sets = Some(std::sync::Arc::new(packet(1, number, timestamp, true)));
+        Packet { sets, ..packet(1, number, timestamp, true) }
+    }
+
+    #[test]
+    fn a_keyframe_without_sets_waits_for_what_is_missing_before_it() {
+        let began = |ring: &Ring| ring.keyframe().map(|keyframe| keyframe.number);
+        let mut ring = Ring::new(Kind::Video);
+        ring.push(&needy(10, 3_000));
+        assert_eq!(began(&ring), Some(10), "nothing was before it");
+        ring.push(&packet(1, 11, 6_000, false));
+        ring.push(&needy(14, 9_000));
+        assert_eq!((began(&ring), ring.since_keyframe().count()), (None, 1));
+        ring.push(&packet(1, 13, 9_000, false));
+        assert_eq!(began(&ring), None, "the next one before may bring them");
+        ring.push(&packet(1, 12, 9_000, true));
+        assert_eq!(began(&ring), Some(12), "it did");
+
+        ring.push(&needy(20, 12_000));
+        for number in 21..20 + SETTLED_BEHIND {
+            ring.push(&packet(1, number, 12_000, false));
+            assert_eq!(began(&ring), None);
+        }
+        ring.push(&packet(1, 20 + SETTLED_BEHIND, 12_000, false));
+        assert_eq!(began(&ring), Some(20), "it will not come any more");
+        ring.push(&needy(21 + SETTLED_BEHIND, 15_000));
+        assert_eq!(began(&ring), Some(21 + SETTLED_BEHIND), "what is before it is of another picture");
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! One room on one worker: its viewers there, and the publisher's tracks as they see them.
 
 use std::{
+    num::NonZeroU16,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -212,8 +213,7 @@ impl FeedTrack {
         }
         if arrival != Arrival::Useless {
             self.bytes += packet.payload.len();
-            let height = packet.vp8.filter(|_| packet.starts_keyframe).and_then(|vp8| vp8.height(&packet.payload));
-            self.height = height.or(self.height);
+            self.height = packet.height.map(NonZeroU16::get).or(self.height);
         }
         arrival
     }
@@ -233,4 +233,79 @@ pub fn ntp_of_unix_ms(ms: i64) -> u64 {
     const NTP_TO_UNIX_SECONDS: u64 = 2_208_988_800;
     let since = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     (NTP_TO_UNIX_SECONDS << 32).wrapping_add(ntp_of(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::media::{
+        codec::Profile, extension::Extensions, intake::Intake, negotiate::Incoming, offer::Announced, open::Opened,
+    };
+
+    const H264: Codec = Codec::H264(Profile::ConstrainedBaseline);
+    /// As x264 writes them; in both cases for the same `PICTURE`.
+    const SEQUENCE_720: &[u8] =
+        b"\x67\x42\xc0\x1f\xd9\x00\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\x20\xf1\x83\x24\x80";
+    const SEQUENCE_180: &[u8] =
+        b"\x67\x42\xc0\x0c\xd9\x01\x41\x9f\x9f\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\x20\xf1\x42\xa4\x80";
+    const PICTURE: &[u8] = b"\x68\xcb\x83\xcb\x20";
+    const SLICE: &[u8] = b"\x65\x88\x84";
+
+    fn layer(rid: &str) -> Incoming {
+        Incoming {
+            codec: H264,
+            payload_type: 96,
+            rtx_payload_type: None,
+            announced: Announced::default(),
+            nack: true,
+            rid: Some(rid.to_owned()),
+            sets: Vec::new(),
+            extensions: Extensions::default(),
+        }
+    }
+
+    #[test]
+    fn the_larger_picture_is_the_larger_layer_whatever_it_takes() {
+        let now = Instant::now();
+        let mut intake = Intake::new(vec![layer("a"), layer("b")], Arc::new(AtomicU64::new(1)), now);
+        let source = Arc::new(Source::example(vec![H264; 2], 1));
+        let (mut stage, mut index) = (Stage::default(), 70_000);
+        let mut frame = |stage: &mut Stage, at: Duration, payloads: &[(u8, &[u8])]| {
+            index += 1;
+            let packets = payloads.iter().map(|(track, payload)| {
+                index += 1;
+                let rid = Some(Bytes::copy_from_slice(if *track == 0 { b"a" } else { b"b" }));
+                let ssrc = u32::from(*track) + 1;
+                let (timestamp, payload) = (index as u32 / 10 * 3_000, Bytes::copy_from_slice(payload));
+                let opened =
+                    Opened { ssrc, payload_type: 96, index, timestamp, marker: true, rid, repaired_rid: None, payload };
+                intake.receive(opened, now).unwrap()
+            });
+            let room = "room".parse().unwrap();
+            let burst = Burst { room, source: source.clone(), packets: packets.collect(), clocks: Vec::new() };
+            stage.admit(&burst, 0, now + at).unwrap();
+        };
+        let (large, small) =
+            (&[&[0x41, 0x9A], &[1; 100][..]].concat()[..], &[&[0x41, 0x9A], &[1; 1_000][..]].concat()[..]);
+        frame(&mut stage, Duration::ZERO, &[(0, SEQUENCE_720), (0, PICTURE), (0, SLICE)]);
+        frame(&mut stage, Duration::ZERO, &[(1, SEQUENCE_180), (1, PICTURE), (1, SLICE)]);
+        for step in 0..60 {
+            frame(&mut stage, Duration::from_millis(50) * step, &[(0, large), (1, small)]);
+        }
+        let feed = stage.feed.as_ref().unwrap();
+        let heights: Vec<_> = feed.layers().iter().map(|layer| (layer.height, feed.track_of(layer.id))).collect();
+        assert_eq!(heights, [(Some(180), Some(1)), (Some(720), Some(0))]);
+        assert!(feed.layers()[0].bitrate_bps > 5 * feed.layers()[1].bitrate_bps, "{:?}", feed.layers());
+
+        // She turns her camera: the next keyframes have other sizes.
+        frame(&mut stage, Duration::from_secs(4), &[(0, SEQUENCE_180), (0, PICTURE), (0, SLICE)]);
+        frame(&mut stage, Duration::from_secs(4), &[(1, SEQUENCE_720), (1, SLICE)]);
+        let feed = stage.feed.as_ref().unwrap();
+        let heights: Vec<_> = feed.layers().iter().map(|layer| (layer.height, feed.track_of(layer.id))).collect();
+        assert_eq!(heights, [(Some(180), Some(0)), (Some(720), Some(1))]);
+    }
 }

@@ -1,7 +1,7 @@
 //! Media between a publisher and her viewers: packets freed of everything that belongs to one connection, the numbers
 //! they go by, and her clocks.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, num::NonZeroU16, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -21,6 +21,10 @@ pub struct Packet {
     pub marker: bool,
     /// A decoder may start here.
     pub starts_keyframe: bool,
+    /// What a decoder that starts here must have before: parameter sets, in a packet that nobody else needs.
+    pub sets: Option<Arc<Packet>>,
+    /// Of the picture that begins here, in pixels, if it is told.
+    pub height: Option<NonZeroU16>,
     /// Where VP8 has its numbers.
     pub vp8: Option<vp8::Descriptor>,
     pub payload: Bytes,

@@ -302,9 +302,10 @@ impl Viewer {
         feed.layer_of(track)
     }
 
-    /// The video track that she is on, or is to be on, as a bit.
-    pub fn picture_wanted(&self, feed: &Feed) -> u32 {
-        let video = self.legs.iter().find(|leg| leg.kind() == Kind::Video);
+    /// She cannot decode her picture. Says which video track, as a bit, she is on or is to be on: a keyframe of it helps.
+    pub fn cannot_decode(&mut self, feed: &Feed) -> u32 {
+        let mut video = self.legs.iter_mut().find(|leg| leg.kind() == Kind::Video);
+        video.iter_mut().for_each(|leg| leg.note_undecodable());
         let on = video.and_then(|leg| leg.position()).map(|(track, _)| track);
         on.or_else(|| self.video_track(feed)).map_or(0, |track| 1 << track)
     }
@@ -316,6 +317,8 @@ fn follow(leg: &mut Leg, tap: &Tap, feed: &Feed, fast_start_bytes_max: usize, se
     if position == Some((tap.track, tap.ring.stream())) {
         let lag = leg.lag(tap.ring);
         if lag > LAG_MAX && tap.ring.keyframe().is_some_and(|keyframe| keyframe.number > leg.cursor()) {
+            leg.begin(tap, tap.clock, now);
+        } else if leg.should_begin_for_sets(tap.ring) {
             leg.begin(tap, tap.clock, now);
         } else if lag >= tap.ring.len() {
             leg.pause();

@@ -96,6 +96,8 @@ impl Scene {
                     timestamp: self.frame * TICKS + 77 * track as u32,
                     marker: part + 1 == parts,
                     starts_keyframe: is_key && part == 0,
+                    sets: None,
+                    height: None,
                     vp8: Descriptor::read(&payload),
                     payload: payload.into(),
                 });
@@ -109,6 +111,8 @@ impl Scene {
             timestamp: self.frame * 1_600,
             marker: false,
             starts_keyframe: true,
+            sets: None,
+            height: None,
             vp8: None,
             payload: Bytes::from_static(b"sound"),
         });

@@ -1,6 +1,8 @@
 //! The VP8 payload descriptor (RFC 7741, 4.2): which picture a packet is of, and how its numbers are moved when a viewer
 //! goes from one stream to another.
 
+use std::num::NonZeroU16;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 const PICTURE_BITS: u16 = 0x7FFF;
@@ -89,12 +91,12 @@ impl Descriptor {
     }
 
     /// The height of a keyframe, in pixels (RFC 6386, 9.1).
-    pub fn height(&self, payload: &[u8]) -> Option<u16> {
+    pub fn height(&self, payload: &[u8]) -> Option<NonZeroU16> {
         const START_CODE: [u8; 3] = [0x9D, 0x01, 0x2A];
 
         let header = payload.get(usize::from(self.len)..)?.first_chunk::<10>()?;
         let is_key = self.starts_keyframe(payload) && header[3..6] == START_CODE;
-        is_key.then(|| u16::from_le_bytes([header[8], header[9]]) & 0x3FFF)
+        NonZeroU16::new(u16::from_le_bytes([header[8], header[9]]) & 0x3FFF).filter(|_| is_key)
     }
 }
 
@@ -241,7 +243,7 @@ mod tests {
         let mut payload = vec![0x10, 0x00, 0, 0, 0x9D, 0x01, 0x2A];
         payload.extend_from_slice(&[0xD0, 0x02, 0x00, 0x45]);
         let descriptor = Descriptor::read(&payload).unwrap();
-        assert_eq!(descriptor.height(&payload), Some(1280), "the scaling bits are left out");
+        assert_eq!(descriptor.height(&payload).map(NonZeroU16::get), Some(1280), "the scaling bits are left out");
         assert_eq!(descriptor.height(&payload[..9]), None);
     }
 

@@ -11,7 +11,7 @@ use crate::support::page::Page;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Chooses in the menu beside the picture, and waits until the picture has another height.
-async fn choose_layer(viewer: &Page, layer: &str, height: &str) {
+pub async fn choose_layer(viewer: &Page, layer: &str, height: &str) {
     viewer.choose(&hook("layer"), layer).await;
     let shown = format!("document.querySelector('{}').videoHeight {height}", hook("video"));
     viewer.wait_for_at_most(&shown, PATIENCE).await;

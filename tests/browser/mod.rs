@@ -1,6 +1,7 @@
 //! The pages in a real Chromium. Needs one on the path; `tests/run` sees to that.
 
 mod driver;
+mod h264;
 mod hardship;
 mod late;
 mod layers;

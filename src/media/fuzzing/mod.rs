@@ -19,8 +19,8 @@ use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 
 use super::{
     bandwidth::{Bandwidth, Limits},
-    codec::{Codec, Profile},
     dtls::Identity,
+    h264::Sets,
     negotiate::{self, Server},
     offer::{self, Offer},
     stun::Request,
@@ -53,6 +53,8 @@ pub fn run(name: &str, data: &[u8]) {
 /// Making a certificate costs more than most inputs.
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::make().expect("a certificate"));
 
+/// The first fragment of an H.264 picture that needs no other.
+const IDR: &[u8] = &[0x7C, 0x85, 0x88, 0x84, 0x00];
 const PASSWORD: &str = "a password of 24 letters";
 
 /// A connectivity check, as far as one gets without knowing the password.
@@ -64,10 +66,12 @@ fn stun(data: &[u8]) {
     assert!(answer.is_some_and(|(answer, _)| answer.len() <= 200), "no answer is longer than its question may be");
 }
 
-/// A payload as a codec looks at it, and a VP8 descriptor that is written again.
+/// A payload as H.264 that brings parameter sets, and a VP8 descriptor that is written again.
 fn payload(data: &[u8]) {
-    for codec in [Codec::Vp8, Codec::H264(Profile::ConstrainedBaseline), Codec::Opus] {
-        let _ = codec.starts_keyframe(data);
+    let mut sets = Sets::announced(&[Bytes::copy_from_slice(data)]);
+    for (number, payload) in [(1, data), (3, data), (2, data), (3, IDR)] {
+        let start = sets.take(number, payload);
+        assert!(start.sets.is_none_or(|sets| sets.len() <= 1_100), "sets fit into a packet");
     }
     let Some(descriptor) = Descriptor::read(data) else { return };
     let _ = (descriptor.starts_keyframe(data), descriptor.height(data));

@@ -69,6 +69,10 @@ pub const VIEWERS_OFFER: &str = concat!(
 
 const KEYFRAME: [u8; 16] = [0x90, 0xE0, 0x81, 0x23, 7, 0x20, 0x10, 0, 0, 0x9D, 0x01, 0x2A, 0x80, 2, 0x68, 1];
 const INTERFRAME: [u8; 8] = [0x90, 0xE0, 0x81, 0x24, 7, 0x20, 0x11, 0];
+/// H.264 parameter sets as an encoder writes them, with everything that may be in them.
+const SEQUENCE: &[u8] =
+    b"\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\x20\xf1\x83\x19\x60";
+const PICTURE: &[u8] = b"\x68\xeb\xe3\xcb\x22\xc0";
 const RID: u8 = 10;
 
 pub fn sdp() -> Vec<Vec<u8>> {
@@ -80,9 +84,11 @@ pub fn payload() -> Vec<Vec<u8>> {
         KEYFRAME.to_vec(),
         INTERFRAME.to_vec(),
         vec![0x10, 0, 1, 2],
-        vec![0x67, 1, 2],
-        vec![24, 0, 2, 9, 0, 0, 2, 0x67, 0],
-        vec![28, 0x85, 0],
+        SEQUENCE.to_vec(),
+        PICTURE.to_vec(),
+        [&[24, 0, 2, 9, 0xF0, 0, SEQUENCE.len() as u8], SEQUENCE, &[0, PICTURE.len() as u8], PICTURE].concat(),
+        vec![0x65, 0x88, 0x84, 0],
+        vec![28, 0x85, 0x88, 0x84, 0],
     ]
 }
 
