@@ -15,7 +15,7 @@ use super::{
     Error,
     codec::{Codec, Kind},
     extension::Extensions,
-    offer::{Announced, Content, Direction, Offer, Offered, Section},
+    offer::{Announced, Content, Direction, Offer, Offered, PARAMETER_SETS, Section},
 };
 
 /// The longest text on a data channel, each way.
@@ -279,7 +279,9 @@ fn codec_lines(offered: &Offered, feedback: Option<&str>, lines: &mut Vec<Attrib
     let payload_type = offered.payload_type;
     lines.push(attribute("rtpmap", format!("{payload_type} {}", offered.rtpmap)));
     if let Some(fmtp) = &offered.fmtp {
-        lines.push(attribute("fmtp", format!("{payload_type} {fmtp}")));
+        // Her parameter sets are about what she sends: in an answer they would be about us (RFC 6184, 8.2.2).
+        let kept = fmtp.split(';').filter(|parameter| !parameter.trim_start().starts_with(PARAMETER_SETS));
+        lines.push(attribute("fmtp", format!("{payload_type} {}", kept.collect::<Vec<_>>().join(";"))));
     }
     let spoken = |kind: &str| match kind {
         "nack" | "nack pli" | "ccm fir" => offered.codec.kind() == Kind::Video,

@@ -224,7 +224,11 @@ fn parameter_sets_of_an_offer_are_taken() {
     assert!(published(&obs()).unwrap().streams[1].sets.is_empty());
     let offer =
         obs().replace(";packetization-mode=1", ";packetization-mode=1;sprop-parameter-sets=Z0IAHoAB,aMAB,!,Zw==");
-    let sets = published(&offer).unwrap().streams.remove(1).sets;
+    let agreed = published(&offer).unwrap();
+    assert!(
+        agreed.sdp.contains("a=fmtp:96 profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1\r\n")
+    );
+    let sets = &agreed.streams[1].sets[..];
     assert_eq!(sets, [&[0x67, 66, 0, 30, 0x80, 1][..], &[0x68, 0xC0, 1], &[0x67]]);
 }
 

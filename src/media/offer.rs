@@ -20,6 +20,8 @@ const FORMATS_MAX: usize = 128;
 const SSRCS_MAX: usize = 8;
 /// Simulcast layers that are taken; a page that offers more gets its first three.
 const LAYERS_MAX: usize = 3;
+/// The parameter of H.264 under which an offer has parameter sets.
+pub const PARAMETER_SETS: &str = "sprop-parameter-sets";
 /// Parameter sets in an offer that are read.
 const SETS_MAX: usize = 16;
 /// RFC 8852 sets no bound; everybody writes one letter or a word.
@@ -47,8 +49,9 @@ pub struct Offered {
 impl Offered {
     /// The H.264 parameter sets of the offer (RFC 6184, 8.1), as far as they can be read.
     pub fn parameter_sets(&self) -> Vec<Bytes> {
-        let listed = parameter(self.fmtp.as_deref(), "sprop-parameter-sets").unwrap_or_default();
+        let listed = parameter(self.fmtp.as_deref(), PARAMETER_SETS).unwrap_or_default();
         let units = listed.split(',').take(SETS_MAX).filter_map(|unit| STANDARD.decode(unit.trim()).ok());
+        let units = units.filter(|unit| !unit.is_empty());
         units.map(Bytes::from).collect()
     }
 }

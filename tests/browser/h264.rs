@@ -11,9 +11,9 @@ use super::{
 
 /// Two sizes, of which the large one takes fewer bits; see `make-clips`.
 fn clip() -> Arc<Clip> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/media/h264");
-    let sizes = ["small.ivf", "large.ivf"].map(|name| fs::read(folder.join(name)).expect("a size").into());
-    Arc::new(Clip::layered(sizes.into(), None).expect("a clip"))
+    let read = |name: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a part of the clip");
+    let sizes = ["tests/media/h264/small.ivf", "tests/media/h264/large.ivf"].map(|name| read(name).into());
+    Arc::new(Clip::layered(sizes.into(), Some(read("config/demo/clip.ogg").into())).expect("a clip"))
 }
 
 const CODEC: &str = "(async () => { const all = [...(await window.maishou.pc.getStats()).values()];

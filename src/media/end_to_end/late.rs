@@ -80,18 +80,10 @@ async fn publish_with_sets_once(media: &Media) -> (Publisher, watch::Receiver<u3
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_late_begins_with_the_sets_and_gets_them_again_if_they_are_lost() {
+async fn who_comes_late_is_sent_the_sets_again_if_they_are_lost() {
     let (media, _events) = server(|_| {});
     let (_publisher, mut sent) = publish_with_sets_once(&media).await;
     timeout(DEADLINE, sent.wait_for(|pictures| *pictures > 40)).await.unwrap().unwrap();
-
-    let mut viewer = watch_over(&media, client().await, |answer| answer).await;
-    let mut video = packets_of(&mut viewer, RtpCodecKind::Video).await;
-    let got = take(&mut video, 60).await;
-    assert_eq!((&got[0].payload[..], &got[1].payload[..]), (SETS, SLICE));
-    assert_eq!((got[0].header.timestamp, got[0].header.marker), (got[1].header.timestamp, false));
-    assert!(is_gapless(&got));
-    assert_eq!(got.iter().filter(|packet| packet.payload == SETS).count(), 1, "who goes on needs no more");
 
     let network = LossyBeginning::start(&media).await;
     let mut unlucky = watch_over(&media, client().await, |answer| network.put_into(&answer)).await;
@@ -112,6 +104,28 @@ async fn who_comes_late_begins_with_the_sets_and_gets_them_again_if_they_are_los
     };
     assert_eq!((&again.payload[..], again.header.timestamp), (SETS, first.header.timestamp));
     assert_eq!(media.stats().dropped["number_reused"], 0);
+    media.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_to_the_picture_begins_with_the_sets() {
+    let (media, _events) = server(|_| {});
+    let (_publisher, _) = publish_with_sets_once(&media).await;
+    let mut viewer = watch_over(&media, client().await, |answer| answer).await;
+    let mut video = packets_of(&mut viewer, RtpCodecKind::Video).await;
+    let mut before = take(&mut video, 30).await;
+
+    assert!(media.view(viewer.session, View { wish: Wish::AudioOnly, height: None }));
+    while let Ok(packet) = timeout(Duration::from_millis(500), video.recv()).await {
+        before.push(packet.expect("the track runs"));
+    }
+    assert!(media.view(viewer.session, View::default()));
+    let got = take(&mut video, 60).await;
+    assert_eq!((&got[0].payload[..], &got[1].payload[..]), (SETS, SLICE));
+    assert_eq!((got[0].header.timestamp, got[0].header.marker), (got[1].header.timestamp, false));
+    assert_eq!(got.iter().filter(|packet| packet.payload == SETS).count(), 1, "who goes on needs no more");
+    before.extend(got);
+    assert!(is_gapless(&before));
     media.shutdown();
 }
 
