@@ -234,6 +234,10 @@ fn units(payload: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn intake() -> Intake {
+    intake_with(Vec::new())
+}
+
+fn intake_with(sets: Vec<Bytes>) -> Intake {
     let agreed = Incoming {
         codec: CODEC,
         payload_type: 96,
@@ -241,7 +245,7 @@ fn intake() -> Intake {
         announced: Announced::default(),
         nack: true,
         rid: None,
-        sets: Vec::new(),
+        sets,
         extensions: Extensions::default(),
     };
     Intake::new(vec![agreed], Arc::new(AtomicU64::new(1)), Instant::now())
@@ -298,4 +302,25 @@ fn sets_of_another_stream_help_nobody() {
     );
     let other = receive(2, 90_000, slice(1));
     assert!(!other.starts_keyframe && other.sets.is_none());
+}
+
+#[test]
+fn sets_of_the_offer_are_every_streams_own() {
+    let offered = [sequence(1), picture(1)];
+    let (mut intake, now) = (intake_with(offered.clone().map(Bytes::from).into()), Instant::now());
+    for ssrc in [1, 2] {
+        let opened = Opened {
+            ssrc,
+            payload_type: 96,
+            index: 70_000,
+            timestamp: 3_000,
+            marker: true,
+            rid: None,
+            repaired_rid: None,
+            payload: slice(1).into(),
+        };
+        let packet = intake.receive(opened, now).unwrap();
+        let sets = packet.sets.map(|sets| sets.payload.to_vec());
+        assert_eq!((packet.starts_keyframe, sets), (true, Some(aggregate(&[&offered[0], &offered[1]]))));
+    }
 }

@@ -1,5 +1,7 @@
 //! A publisher of H.264 who sends her parameter sets once, and viewers who come later.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use tokio::net::UdpSocket as Socket;
 
@@ -28,8 +30,8 @@ async fn client() -> Client {
     Client::with_video(h264(), Ipv4Addr::LOCALHOST.into(), both_profiles()).await
 }
 
-/// A keyframe every half second; the sets before the first one only. Says how many pictures went out.
-async fn publish_with_sets_once(media: &Media) -> (Publisher, watch::Receiver<u32>) {
+/// A keyframe every half second; the sets before the first one only.
+async fn publish_with_sets_once(media: &Media) -> Publisher {
     let mut client = client().await;
     let encoding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(1_111), ..Default::default() },
@@ -43,7 +45,6 @@ async fn publish_with_sets_once(media: &Media) -> (Publisher, watch::Receiver<u3
     let answer = media.publish(&room(), &offer).await.unwrap();
     client.accept(&answer).await;
 
-    let (pictures, sent) = watch::channel(0);
     let server = media.clone();
     let sending = tokio::spawn(async move {
         let mut beat = tokio::time::interval(Duration::from_millis(20));
@@ -73,90 +74,103 @@ async fn publish_with_sets_once(media: &Media) -> (Publisher, watch::Receiver<u3
                 sequence_number = sequence_number.wrapping_add(1);
             }
             step += u32::from(is_live);
-            pictures.send_replace(step);
         }
     });
-    (Publisher { session: answer.session, sending: sending.abort_handle(), _client: client }, sent)
+    Publisher { session: answer.session, sending: sending.abort_handle(), _client: client }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_late_is_sent_the_sets_again_if_they_are_lost() {
-    let (media, _events) = server(|_| {});
-    let (_publisher, mut sent) = publish_with_sets_once(&media).await;
-    timeout(DEADLINE, sent.wait_for(|pictures| *pictures > 40)).await.unwrap().unwrap();
-
-    let network = LossyBeginning::start(&media).await;
-    let mut unlucky = watch_over(&media, client().await, |answer| network.put_into(&answer)).await;
-    let track = timeout(DEADLINE, unlucky.client.tracks.recv()).await.unwrap().unwrap();
-    unlucky.tracks.push((RtpCodecKind::Video, track.clone()));
-    let mut video = packets_of(&mut unlucky, RtpCodecKind::Video).await;
-    let first = take(&mut video, 1).await.remove(0);
-    assert_eq!(first.payload, SLICE, "the sets before it are lost");
-    let lost = first.header.sequence_number.wrapping_sub(1);
-    let nacks = vec![NackPair { packet_id: lost, lost_packets: 0 }];
-    let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: first.header.ssrc, nacks };
-    track.write_rtcp(vec![Box::new(nack)]).await.unwrap();
-    let again = loop {
-        let packet = take(&mut video, 1).await.remove(0);
-        if packet.header.sequence_number == lost {
-            break packet;
-        }
-    };
-    assert_eq!((&again.payload[..], again.header.timestamp), (SETS, first.header.timestamp));
-    assert_eq!(media.stats().dropped["number_reused"], 0);
-    media.shutdown();
+/// A viewer who left the picture for the sound comes back to it: what she got until then, and what from then on.
+async fn back_to_the_picture(
+    media: &Media,
+    session: SessionId,
+    video: &mut mpsc::Receiver<rtp::Packet>,
+    meanwhile: impl FnOnce(),
+) -> (Vec<rtp::Packet>, Vec<rtp::Packet>) {
+    let mut before = take(video, 30).await;
+    assert!(media.view(session, View { wish: Wish::AudioOnly, height: None }));
+    while let Ok(packet) = timeout(Duration::from_millis(500), video.recv()).await {
+        before.push(packet.expect("the track runs"));
+    }
+    meanwhile();
+    assert!(media.view(session, View::default()));
+    (before, take(video, 10).await)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_back_to_the_picture_begins_with_the_sets() {
     let (media, _events) = server(|_| {});
-    let (_publisher, _) = publish_with_sets_once(&media).await;
+    let _publisher = publish_with_sets_once(&media).await;
     let mut viewer = watch_over(&media, client().await, |answer| answer).await;
     let mut video = packets_of(&mut viewer, RtpCodecKind::Video).await;
-    let mut before = take(&mut video, 30).await;
-
-    assert!(media.view(viewer.session, View { wish: Wish::AudioOnly, height: None }));
-    while let Ok(packet) = timeout(Duration::from_millis(500), video.recv()).await {
-        before.push(packet.expect("the track runs"));
-    }
-    assert!(media.view(viewer.session, View::default()));
-    let got = take(&mut video, 60).await;
+    let (mut all, mut got) = back_to_the_picture(&media, viewer.session, &mut video, || {}).await;
+    got.extend(take(&mut video, 60).await);
     assert_eq!((&got[0].payload[..], &got[1].payload[..]), (SETS, SLICE));
     assert_eq!((got[0].header.timestamp, got[0].header.marker), (got[1].header.timestamp, false));
     assert_eq!(got.iter().filter(|packet| packet.payload == SETS).count(), 1, "who goes on needs no more");
-    before.extend(got);
-    assert!(is_gapless(&before));
+    all.extend(got);
+    assert!(is_gapless(&all));
     media.shutdown();
 }
 
-/// Between a viewer and her worker: her first packet of media is lost.
-struct LossyBeginning {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sets_that_were_lost_come_again() {
+    let (media, _events) = server(|_| {});
+    let _publisher = publish_with_sets_once(&media).await;
+    let network = Network::start(&media).await;
+    let mut viewer = watch_over(&media, client().await, |answer| network.put_into(&answer)).await;
+    let track = timeout(DEADLINE, viewer.client.tracks.recv()).await.unwrap().unwrap();
+    viewer.tracks.push((RtpCodecKind::Video, track.clone()));
+    let mut video = packets_of(&mut viewer, RtpCodecKind::Video).await;
+    let (_, got) = back_to_the_picture(&media, viewer.session, &mut video, || network.lose_next()).await;
+
+    let first = got.iter().find(|packet| packet.payload == SLICE).expect("a keyframe");
+    let lost = first.header.sequence_number.wrapping_sub(1);
+    let nacks = vec![NackPair { packet_id: lost, lost_packets: 0 }];
+    let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: first.header.ssrc, nacks };
+    track.write_rtcp(vec![Box::new(nack)]).await.unwrap();
+    let is_it = |packet: &rtp::Packet| packet.header.sequence_number == lost;
+    // The client asks by itself, too.
+    let mut found = got.iter().find(|packet| is_it(packet)).cloned();
+    while found.is_none() {
+        found = take(&mut video, 1).await.into_iter().find(is_it);
+    }
+    let found = found.unwrap();
+    assert_eq!((&found.payload[..], found.header.timestamp), (SETS, first.header.timestamp));
+    let stats = media.stats();
+    assert!(stats.rtx_out > 0 && stats.dropped["number_reused"] == 0);
+    media.shutdown();
+}
+
+/// Between a viewer and her worker: it loses one packet of her picture when it is told to.
+struct Network {
+    loses: Arc<AtomicBool>,
     port: u16,
     server_ports: Vec<u16>,
     server: Arc<std::sync::OnceLock<u16>>,
     task: AbortHandle,
 }
 
-impl Drop for LossyBeginning {
+impl Drop for Network {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl LossyBeginning {
+impl Network {
     async fn start(media: &Media) -> Self {
         let socket = Socket::bind("127.0.0.1:0").await.unwrap();
         let (port, server) = (socket.local_addr().unwrap().port(), Arc::new(std::sync::OnceLock::new()));
-        let server_of_task = server.clone();
+        let loses = Arc::new(AtomicBool::new(false));
+        let (server_of_task, loses_of_task): (Arc<std::sync::OnceLock<u16>>, _) = (server.clone(), loses.clone());
         let task = tokio::spawn(async move {
-            let (mut buffer, mut client, mut has_lost) = ([0; 2_048], None, false);
+            let (mut buffer, mut client) = ([0; 2_048], None);
             while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
                 let Some(server) = server_of_task.get().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
                 else {
                     continue;
                 };
                 let is_video = (128..=191).contains(&buffer[0]) && buffer[1] & 0x7F == H264;
-                if from == server && is_video && !std::mem::replace(&mut has_lost, true) {
+                if from == server && is_video && loses_of_task.swap(false, Ordering::Relaxed) {
                     continue;
                 }
                 let to = if from == server { client } else { Some(server) };
@@ -169,7 +183,11 @@ impl LossyBeginning {
             }
         });
         let server_ports = media.listening().iter().map(SocketAddr::port).collect();
-        Self { port, server_ports, server, task: task.abort_handle() }
+        Self { loses, port, server_ports, server, task: task.abort_handle() }
+    }
+
+    fn lose_next(&self) {
+        self.loses.store(true, Ordering::Relaxed);
     }
 
     /// The answer with this network in the server's place.
