@@ -33,6 +33,7 @@ mod negotiate;
 mod offer;
 mod open;
 mod outbox;
+mod outlet;
 mod pacer;
 mod peer;
 mod quality;
