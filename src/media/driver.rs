@@ -89,7 +89,7 @@ impl Driver {
         let mut has_more = true;
 
         while !registry.is_stopping.load(Ordering::Acquire) {
-            let timeout = if has_more { Some(Duration::ZERO) } else { wait_time(&worker) };
+            let timeout = if has_more || worker.is_behind() { Some(Duration::ZERO) } else { wait_time(&worker) };
             if let Err(error) = self.poll.poll(&mut ready, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {

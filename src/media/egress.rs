@@ -102,6 +102,11 @@ impl Egress {
         self.sent_runs == self.runs.len()
     }
 
+    /// Bytes that were not yet sent, and those before them.
+    pub fn waiting(&self) -> usize {
+        self.used
+    }
+
     /// Reserves `len` bytes for `write`; when that returns false, nothing is sent.
     pub fn write(&mut self, path: Path, len: usize, write: impl FnOnce(&mut [u8]) -> bool) -> Result<(), Refused> {
         let end = self.used + len;

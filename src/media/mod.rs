@@ -46,6 +46,7 @@ mod stage;
 mod stats;
 mod stun;
 mod survey;
+mod sweep;
 mod timers;
 mod track;
 mod viewer;

@@ -120,14 +120,14 @@ impl Scene {
     /// One frame goes by; nobody is served.
     fn unwatched(&mut self) {
         let burst = self.burst();
-        self.stage.admit(&burst, 0, self.now).unwrap();
+        assert!(self.stage.admit(&burst, 0, self.now));
         self.now += FRAME;
     }
 
     /// One frame goes by, and comes to the viewer. What she was sent: SSRC, number, timestamp.
     fn watched(&mut self) -> Vec<(u32, u16, u32)> {
         let burst = self.burst();
-        self.stage.admit(&burst, 0, self.now).unwrap();
+        assert!(self.stage.admit(&burst, 0, self.now));
         let mut sent = self.serve();
         for _ in 0..6 {
             self.now += FRAME / 6;
