@@ -292,7 +292,7 @@ mod tests {
             });
             let room = "room".parse().unwrap();
             let burst = Burst { room, source: source.clone(), packets: packets.collect(), clocks: Vec::new() };
-            stage.admit(&burst, 0, now + at).unwrap();
+            assert!(stage.admit(&burst, 0, now + at));
         };
         let (large, small) =
             (&[&[0x41, 0x9A], &[1; 100][..]].concat()[..], &[&[0x41, 0x9A], &[1; 1_000][..]].concat()[..]);
