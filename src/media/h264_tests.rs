@@ -87,7 +87,7 @@ fn the_newest_set_of_each_name_counts_in_whatever_order_they_come() {
     taken(&mut sets, 15, &late);
     assert_eq!(taken(&mut sets, 21, SLICE), start(true, Some(&[&first, &other, &picture])), "it was said again");
     assert_eq!(taken(&mut sets, 11, SLICE), start(false, None), "not with sets from behind it");
-    assert_eq!(taken(&mut sets, 14, SLICE).0, true, "what is only repeated behind it belongs to it too");
+    assert!(taken(&mut sets, 14, SLICE).0, "what is only repeated behind it belongs to it too");
     taken(&mut sets, 22, &late);
     assert_eq!(taken(&mut sets, 23, SLICE), start(true, Some(&[&other, &late, &picture])));
 }

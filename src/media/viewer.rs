@@ -316,9 +316,9 @@ fn follow(leg: &mut Leg, tap: &Tap, feed: &Feed, fast_start_bytes_max: usize, se
     let position = leg.position();
     if position == Some((tap.track, tap.ring.stream())) {
         let lag = leg.lag(tap.ring);
-        if lag > LAG_MAX && tap.ring.keyframe().is_some_and(|keyframe| keyframe.number > leg.cursor()) {
-            leg.begin(tap, tap.clock, now);
-        } else if leg.should_begin_for_sets(tap.ring) {
+        let is_left_behind =
+            lag > LAG_MAX && tap.ring.keyframe().is_some_and(|keyframe| keyframe.number > leg.cursor());
+        if is_left_behind || leg.should_begin_for_sets(tap.ring) {
             leg.begin(tap, tap.clock, now);
         } else if lag >= tap.ring.len() {
             leg.pause();
