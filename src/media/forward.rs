@@ -223,8 +223,9 @@ impl Leg {
         self.lacks_sets
     }
 
-    /// Begins at the newest keyframe of a track, with its parameter sets where the stream does not repeat them. `present` is the clock of the track that it leaves, if that is of the
-    /// same publisher. False if the ring has no keyframe, or the viewer cannot decode it.
+    /// Begins at the newest keyframe of a track, behind its parameter sets where it comes without. `present` is the clock of
+    /// the track that it leaves, if that is of the same publisher. False if the ring has no keyframe, or the viewer cannot
+    /// decode it.
     pub fn begin(&mut self, tap: &Tap, present: Option<SenderClock>, now: Instant) -> bool {
         let (Some(choice), Some(keyframe), Some(newest)) =
             (self.choice(tap.codec), tap.ring.keyframe(), tap.ring.newest())
