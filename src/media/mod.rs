@@ -10,6 +10,7 @@
 
 mod bandwidth;
 mod channel;
+mod chunks;
 mod codec;
 mod config;
 mod driver;

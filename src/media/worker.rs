@@ -230,6 +230,7 @@ impl Worker {
 
     /// Puts what the DTLS endpoints want to send on its way.
     pub(super) fn send_handshakes(&mut self) {
+        self.counts.flights_repeated = self.handshakes.flights_repeated;
         while let Some((number, datagram)) = self.handshakes.poll_transmit() {
             let path = self.peers.get(number as usize).and_then(|peer| peer.as_ref()?.path);
             if let Some(path) = path
