@@ -9,7 +9,7 @@ use std::{
 };
 
 use mio::{Events, Interest, Poll, Token, Waker, net::UdpSocket};
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
@@ -17,6 +17,7 @@ use super::{
     Config, Event,
     egress::{Egress, Path},
     outbox::Outbox,
+    outlet::Outlet,
     registry::{Burst, Control, Registry},
     stats::Dropped,
     worker::Worker,
@@ -84,10 +85,11 @@ impl Driver {
         let mut worker = Worker::new(index, registry.clone(), egress, outbox, Instant::now());
         let mut buffers = vec![vec![0u8; BUFFER_BYTES]; BUFFERS];
         let mut ready = Events::with_capacity(8);
+        let mut outlet = Outlet::default();
         let mut has_more = true;
 
         while !registry.is_stopping.load(Ordering::Acquire) {
-            let timeout = if has_more { Some(Duration::ZERO) } else { wait_time(&worker) };
+            let timeout = if has_more || worker.is_behind() { Some(Duration::ZERO) } else { wait_time(&worker) };
             if let Err(error) = self.poll.poll(&mut ready, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -97,10 +99,10 @@ impl Driver {
             has_more = self.take_commands(&mut worker);
             has_more |= self.receive(&mut worker, &mut buffers);
             worker.turn(Instant::now());
-            self.send(&mut worker);
+            self.send(&mut worker, &mut outlet);
             publish_counts(&worker);
         }
-        self.say_goodbye(&mut worker, &mut ready);
+        self.say_goodbye(&mut worker, &mut outlet, &mut ready);
         publish_counts(&worker);
     }
 
@@ -146,21 +148,12 @@ impl Driver {
         true
     }
 
-    fn send(&mut self, worker: &mut Worker) {
-        let failed = worker.egress.flush(|batch| {
-            let transmit = Transmit {
-                destination: batch.path.remote,
-                ecn: None,
-                contents: batch.contents,
-                segment_size: batch.segment,
-                src_ip: batch.path.local,
-            };
-            self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
-        });
+    fn send(&self, worker: &mut Worker, outlet: &mut Outlet) {
+        let failed = worker.egress.flush(|group| outlet.send(&self.socket, &self.state, group));
         worker.counts.drop_many(Dropped::SendFailed, failed);
     }
 
-    fn say_goodbye(&mut self, worker: &mut Worker, ready: &mut Events) {
+    fn say_goodbye(&mut self, worker: &mut Worker, outlet: &mut Outlet, ready: &mut Events) {
         let deadline = Instant::now() + GOODBYE_TIME;
         // Those who were just answered are let in to be told goodbye; the closed mailbox takes no more.
         self.control.close();
@@ -169,7 +162,7 @@ impl Driver {
         }
         worker.close_all(Instant::now());
         while !(worker.egress.is_empty() && worker.outbox.is_empty()) && Instant::now() < deadline {
-            self.send(worker);
+            self.send(worker, outlet);
             worker.outbox.deliver();
             // Waits for the socket, and a little for the events' receiver, which cannot wake us.
             if self.poll.poll(ready, Some(Duration::from_millis(5))).is_err() {

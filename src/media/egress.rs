@@ -1,4 +1,5 @@
-//! Datagrams on their way out: one arena, in which packets to one peer of one size become one system call.
+//! Datagrams on their way out: one arena, in which packets to one peer of one size become one segmented send, and such
+//! sends to many peers one system call.
 
 use std::{
     io,
@@ -7,6 +8,8 @@ use std::{
 
 /// What the kernel takes in one segmented send.
 const RUN_BYTES_MAX: usize = 60_000;
+/// Runs in one system call; more bring nothing.
+pub const GROUP_MAX: usize = 64;
 
 /// Between a peer and us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,21 @@ struct Run {
     segment: usize,
     count: usize,
     is_closed: bool,
+}
+
+impl Run {
+    fn cut(&self) -> Option<usize> {
+        (self.count > 1).then_some(self.segment)
+    }
+
+    /// The same datagrams, each by itself.
+    fn parts(&self) -> impl Iterator<Item = Run> {
+        (0..self.count).map(|part| {
+            let begin = part * self.segment;
+            let len = self.segment.min(self.len - begin);
+            Run { path: self.path, offset: self.offset + begin, len, segment: len, count: 1, is_closed: true }
+        })
+    }
 }
 
 pub struct Egress {
@@ -44,11 +62,28 @@ pub enum Refused {
     Unwritten,
 }
 
-/// One send of the run at the front.
-pub struct Batch<'a> {
-    pub path: Path,
-    pub contents: &'a [u8],
+/// Runs that the kernel may be given in one call: of one segment size, from one of our addresses. Never empty.
+pub struct Group<'a> {
+    pub local: Option<IpAddr>,
+    /// In how many bytes each run is cut; none for runs of one datagram.
     pub segment: Option<usize>,
+    arena: &'a [u8],
+    runs: &'a [Run],
+}
+
+impl<'a> Group<'a> {
+    /// Of runs from the front of `runs`.
+    fn of(arena: &'a [u8], runs: &'a [Run]) -> Option<Self> {
+        let first = runs.first()?;
+        let (local, segment) = (first.path.local, first.cut());
+        let fits = |run: &&Run| run.path.local == local && run.cut() == segment;
+        let len = runs.iter().take(GROUP_MAX).take_while(fits).count();
+        Some(Self { local, segment, arena, runs: &runs[..len] })
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (SocketAddr, &'a [u8])> {
+        self.runs.iter().map(|run| (run.path.remote, &self.arena[run.offset..run.offset + run.len]))
+    }
 }
 
 impl Egress {
@@ -65,6 +100,11 @@ impl Egress {
 
     pub fn is_empty(&self) -> bool {
         self.sent_runs == self.runs.len()
+    }
+
+    /// Bytes that were not yet sent, and those before them.
+    pub fn waiting(&self) -> usize {
+        self.used
     }
 
     /// Reserves `len` bytes for `write`; when that returns false, nothing is sent.
@@ -105,30 +145,36 @@ impl Egress {
         self.runs.push(Run { path, offset: self.used, len, segment: len, count: 1, is_closed: false });
     }
 
-    /// Hands everything to `send`, in order, until it would block. Returns how many datagrams failed otherwise.
-    pub fn flush(&mut self, mut send: impl FnMut(Batch) -> io::Result<()>) -> u64 {
+    /// Hands everything to `send`, in order, until it would block; `send` takes one run of a group or more and says how
+    /// many. Returns how many datagrams failed otherwise.
+    pub fn flush(&mut self, mut send: impl FnMut(&Group) -> io::Result<usize>) -> u64 {
         let mut failed = 0;
-        while let Some(run) = self.runs.get(self.sent_runs) {
-            let contents = &self.arena[run.offset..run.offset + run.len];
-            let segment = (run.count > 1).then_some(run.segment);
-            match send(Batch { path: run.path, contents, segment }) {
-                Ok(()) => {}
+        while let Some(group) = Group::of(&self.arena, &self.runs[self.sent_runs..]) {
+            match send(&group) {
+                Ok(sent) => self.sent_runs += sent.max(1),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return failed,
-                // A device without segmentation offload refuses the whole run; its datagrams may go one by one.
-                Err(_) if segment.is_some() => {
-                    self.segments_max = 1;
-                    for contents in contents.chunks(run.segment) {
-                        failed += u64::from(send(Batch { path: run.path, contents, segment: None }).is_err());
-                    }
+                Err(_) => {
+                    failed += self.send_parts(&mut send);
+                    self.sent_runs += 1;
                 }
-                Err(_) => failed += 1,
             }
-            self.sent_runs += 1;
         }
         self.runs.clear();
         self.sent_runs = 0;
         self.used = 0;
         failed
+    }
+
+    /// The run at the front was refused. A device without segmentation offload refuses a whole run, now and later: its
+    /// datagrams may go one by one. Returns how many did not.
+    fn send_parts(&mut self, send: &mut impl FnMut(&Group) -> io::Result<usize>) -> u64 {
+        let run = &self.runs[self.sent_runs];
+        if run.count == 1 {
+            return 1;
+        }
+        self.segments_max = 1;
+        let sends = |part: Run| Group::of(&self.arena, &[part]).is_some_and(|group| send(&group).is_ok());
+        run.parts().map(sends).filter(|went| !went).count() as u64
     }
 }
 
@@ -144,10 +190,12 @@ mod tests {
     /// The datagrams that a kernel makes of what is sent.
     fn datagrams(egress: &mut Egress) -> Vec<(u16, Vec<u8>)> {
         let mut all = Vec::new();
-        egress.flush(|batch| {
-            let segment = batch.segment.unwrap_or(batch.contents.len());
-            all.extend(batch.contents.chunks(segment).map(|part| (batch.path.remote.port(), part.to_vec())));
-            Ok(())
+        egress.flush(|group| {
+            for (to, contents) in group.iter() {
+                let segment = group.segment.unwrap_or(contents.len());
+                all.extend(contents.chunks(segment).map(|part| (to.port(), part.to_vec())));
+            }
+            Ok(group.iter().len())
         });
         all
     }
@@ -165,18 +213,64 @@ mod tests {
         }
     }
 
+    /// For each call: into what the kernel cuts, and the bytes for each peer.
+    fn calls(egress: &mut Egress) -> Vec<(Option<usize>, Vec<usize>)> {
+        let mut calls = Vec::new();
+        egress.flush(|group| {
+            calls.push((group.segment, group.iter().map(|(_, contents)| contents.len()).collect()));
+            Ok(group.iter().len())
+        });
+        calls
+    }
+
     #[test]
-    fn equal_packets_to_one_peer_are_one_call() {
+    fn equal_packets_to_one_peer_are_one_run() {
         let mut egress = Egress::new(1 << 20, 40);
         for len in [1200, 1200, 1200, 300, 1200] {
             egress.push(path(1), &vec![7; len]).unwrap();
         }
-        let mut calls = Vec::new();
-        egress.flush(|batch| {
-            calls.push(batch.contents.len());
-            Ok(())
+        assert_eq!(calls(&mut egress), [(Some(1200), vec![3_900]), (None, vec![1_200])]);
+    }
+
+    #[test]
+    fn the_same_picture_to_many_is_one_call() {
+        let mut egress = Egress::new(1 << 20, 40);
+        for port in 1..=3 {
+            for len in [1200, 1200, 100 * usize::from(port)] {
+                egress.push(path(port), &vec![7; len]).unwrap();
+            }
+        }
+        (1..=2).for_each(|port| egress.push(path(port), &[7; 90]).unwrap());
+        egress.push(Path { local: Some([127, 0, 0, 2].into()), ..path(3) }, &[7; 90]).unwrap();
+        let expected = [(Some(1200), vec![2_500, 2_600, 2_700]), (None, vec![90, 90]), (None, vec![90])];
+        assert_eq!(calls(&mut egress), expected);
+    }
+
+    #[test]
+    fn a_call_is_no_longer_than_the_kernel_gains_by() {
+        let mut egress = Egress::new(1 << 20, 40);
+        (0..150).for_each(|port| egress.push(path(port), &[7; 90]).unwrap());
+        let lens: Vec<_> = calls(&mut egress).into_iter().map(|(_, contents)| contents.len()).collect();
+        assert_eq!(lens, [64, 64, 22]);
+    }
+
+    #[test]
+    fn what_a_call_left_goes_with_the_next() {
+        let mut egress = Egress::new(1 << 20, 40);
+        (0..5).for_each(|port| egress.push(path(port), &[port as u8; 90]).unwrap());
+        let mut went = Vec::new();
+        let failed = egress.flush(|group| match went.len() {
+            2 => {
+                went.push(99);
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+            _ => {
+                went.extend(group.iter().take(2).map(|(to, _)| to.port()));
+                Ok(2)
+            }
         });
-        assert_eq!(calls, [3_900, 1_200]);
+        assert_eq!((failed, went), (1, vec![0, 1, 99, 3, 4]));
+        assert!(egress.is_empty());
     }
 
     #[test]
@@ -187,7 +281,7 @@ mod tests {
         let mut calls = 0;
         let failed = egress.flush(|_| {
             calls += 1;
-            if calls == 1 { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            if calls == 1 { Ok(1) } else { Err(io::ErrorKind::WouldBlock.into()) }
         });
         assert!(failed == 0 && !egress.is_empty());
         egress.push(path(2), &[3; 1_000]).unwrap();
@@ -199,18 +293,18 @@ mod tests {
     #[test]
     fn a_refused_run_goes_one_by_one() {
         let mut egress = Egress::new(1 << 16, 40);
-        for _ in 0..3 {
-            egress.push(path(1), &[1; 100]).unwrap();
+        for len in [100, 100, 30] {
+            egress.push(path(1), &vec![1; len]).unwrap();
         }
-        let mut single = 0;
-        let failed = egress.flush(|batch| match batch.segment {
+        let mut single = Vec::new();
+        let failed = egress.flush(|group| match group.segment {
             Some(_) => Err(io::ErrorKind::InvalidInput.into()),
             None => {
-                single += 1;
-                Ok(())
+                single.extend(group.iter().map(|(_, contents)| contents.len()));
+                Ok(1)
             }
         });
-        assert_eq!((failed, single), (0, 3));
+        assert_eq!((failed, single), (0, vec![100, 100, 30]));
     }
 
     #[test]

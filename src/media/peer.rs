@@ -153,7 +153,7 @@ impl Peer {
     pub fn serve(
         &mut self,
         feed: &Feed,
-        late: &[&Packet],
+        late: &[Packet],
         egress: &mut Egress,
         counts: &mut Counts,
         now: Instant,

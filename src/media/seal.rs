@@ -36,7 +36,7 @@ pub struct Sealer {
 
 struct Gcm {
     cipher: Box<dyn AeadCipher>,
-    salt: [u8; GCM_SALT_LEN],
+    salt: (u64, u32),
 }
 
 impl Sealer {
@@ -92,32 +92,35 @@ impl Gcm {
 
         let key = derive(master, LABEL_KEY, crypto)?;
         let derived_salt = derive(master, LABEL_SALT, crypto)?;
-        let mut salt = [0; GCM_SALT_LEN];
-        salt.copy_from_slice(&derived_salt[..GCM_SALT_LEN]);
         let cipher = crypto.new_aead(AeadAlgorithm::Aes128Gcm, &key).map_err(|_| Failure::Keys)?;
-        Ok(Self { cipher, salt })
+        Ok(Self { cipher, salt: words(derived_salt.first_chunk().ok_or(Failure::Keys)?) })
     }
 
     fn seal(&mut self, packet: &mut [u8], header_len: usize, index: u64) -> bool {
         if header_len < HEADER_LEN || packet.len() < header_len + GCM_TAG_LEN {
             return false;
         }
-        let nonce = self.nonce(&packet[8..12], index);
+        let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+        let nonce = self.nonce(ssrc, index);
         let (header, rest) = packet.split_at_mut(header_len);
         let (payload, tag) = rest.split_at_mut(rest.len() - GCM_TAG_LEN);
         self.cipher.seal_in_place(&nonce, header, payload, tag).is_ok()
     }
 
-    /// RFC 7714, 8.1: two zero bytes, SSRC, rollover counter and sequence number, xor salt.
-    fn nonce(&self, ssrc: &[u8], index: u64) -> [u8; 12] {
-        let mut nonce = [0; 12];
-        nonce[2..6].copy_from_slice(ssrc);
-        nonce[6..12].copy_from_slice(&index.to_be_bytes()[2..]);
-        for (byte, salt) in nonce.iter_mut().zip(self.salt) {
-            *byte ^= salt;
-        }
+    /// RFC 7714, 8.1: two zero bytes, SSRC, rollover counter and sequence number, xor salt. Written in the words in
+    /// which the cipher reads it: of single bytes it would wait for the stores.
+    fn nonce(&self, ssrc: u32, index: u64) -> [u8; GCM_SALT_LEN] {
+        let (high, low) = self.salt;
+        let mut nonce = [0; GCM_SALT_LEN];
+        nonce[..8].copy_from_slice(&(high ^ (u64::from(ssrc) << 16 | index >> 32 & 0xffff)).to_be_bytes());
+        nonce[8..].copy_from_slice(&(low ^ index as u32).to_be_bytes());
         nonce
     }
+}
+
+fn words(salt: &[u8; GCM_SALT_LEN]) -> (u64, u32) {
+    let value = salt.iter().fold(0u128, |value, byte| value << 8 | u128::from(*byte));
+    ((value >> 32) as u64, value as u32)
 }
 
 /// The AES-CM key derivation of RFC 3711, 4.3.3, for outputs of up to one block and a derivation rate of zero.

@@ -14,6 +14,7 @@ use super::{
     registry::{Burst, Source},
     report::ntp_of,
     ring::{Arrival, Ring},
+    sweep::Round,
     track::{Packet, SenderClock, TrackClock},
 };
 
@@ -24,11 +25,15 @@ const FLOWS_WITHIN: Duration = Duration::from_millis(500);
 /// How often bitrates are measured, and layers ranked by them.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Late packets of one round; those before them are repaired when viewers ask.
+const LATE_MAX: usize = 64;
+
 #[derive(Default)]
 pub struct Stage {
-    /// Numbers of peers on this worker.
-    pub viewers: Vec<u32>,
+    pub round: Round,
     pub feed: Option<Feed>,
+    /// Packets of this round that viewers may be past already.
+    pub late: Vec<Packet>,
 }
 
 pub struct Feed {
@@ -55,26 +60,26 @@ struct FeedTrack {
     height: Option<u16>,
 }
 
-/// Packets of a burst that viewers may be past already.
-pub type Late<'a> = SmallVec<[&'a Packet; 8]>;
-
 impl Stage {
-    /// Takes a burst into the rings; none if it is of a publisher who was replaced.
-    pub fn admit<'a>(&mut self, burst: &'a Burst, ntp_now: u64, now: Instant) -> Option<Late<'a>> {
+    /// Takes a burst into the rings; false if it is of a publisher who was replaced.
+    pub fn admit(&mut self, burst: &Burst, ntp_now: u64, now: Instant) -> bool {
         let generation = self.feed.as_ref().map_or(0, |feed| feed.source.generation);
         if burst.source.generation < generation {
-            return None;
+            return false;
         }
         if burst.source.generation > generation {
             self.feed = Some(Feed::new(burst.source.clone(), now));
+            self.late.clear();
         }
-        let feed = self.feed.as_mut()?;
-        let mut late = Late::new();
+        let Some(feed) = &mut self.feed else { return false };
         let mut has_news = false;
         for packet in &burst.packets {
             let Some(track) = feed.tracks.get_mut(usize::from(packet.track)) else { continue };
             if track.admit(packet, ntp_now, now) == Arrival::Late {
-                late.push(packet);
+                if self.late.len() == LATE_MAX {
+                    self.late.remove(0);
+                }
+                self.late.push(packet.clone());
             }
             // A layer is known with its first packet: if that is not of a keyframe, somebody has to ask for one.
             let is_new = !feed.layers.iter().any(|layer| feed.sizes[usize::from(layer.id)] == packet.track);
@@ -87,7 +92,7 @@ impl Stage {
             }
         }
         feed.survey(has_news, now);
-        Some(late)
+        true
     }
 }
 

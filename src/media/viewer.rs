@@ -103,7 +103,7 @@ impl Viewer {
     }
 
     /// Sends what is new for her, and what came late.
-    pub fn serve(&mut self, feed: &Feed, late: &[&Packet], sending: &mut Sending, now: Instant) -> Served {
+    pub fn serve(&mut self, feed: &Feed, late: &[Packet], sending: &mut Sending, now: Instant) -> Served {
         let is_due = self.chosen_at.is_none_or(|at| now.saturating_duration_since(at) >= CHOOSE_EVERY);
         if is_due || self.target == Target::AudioOnly {
             self.choose(feed, now);
@@ -125,7 +125,7 @@ impl Viewer {
         place: usize,
         video: Option<u8>,
         feed: &Feed,
-        late: &[&Packet],
+        late: &[Packet],
         sending: &mut Sending,
         served: &mut Served,
         now: Instant,

@@ -120,14 +120,14 @@ impl Scene {
     /// One frame goes by; nobody is served.
     fn unwatched(&mut self) {
         let burst = self.burst();
-        self.stage.admit(&burst, 0, self.now).unwrap();
+        assert!(self.stage.admit(&burst, 0, self.now));
         self.now += FRAME;
     }
 
     /// One frame goes by, and comes to the viewer. What she was sent: SSRC, number, timestamp.
     fn watched(&mut self) -> Vec<(u32, u16, u32)> {
         let burst = self.burst();
-        self.stage.admit(&burst, 0, self.now).unwrap();
+        assert!(self.stage.admit(&burst, 0, self.now));
         let mut sent = self.serve();
         for _ in 0..6 {
             self.now += FRAME / 6;
@@ -143,13 +143,14 @@ impl Scene {
         let served = viewer.serve(stage.feed.as_ref().unwrap(), &[], &mut sending, self.now);
         (self.wants, self.lags) = (self.wants | served.wants, served.lags);
         let mut sent = Vec::new();
-        self.egress.flush(|batch| {
-            let segment = batch.segment.unwrap_or(batch.contents.len());
-            for packet in batch.contents.chunks(segment) {
-                let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
-                sent.push((word(8), word(0) as u16, word(4)));
+        self.egress.flush(|group| {
+            for (_, contents) in group.iter() {
+                for packet in contents.chunks(group.segment.unwrap_or(contents.len())) {
+                    let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
+                    sent.push((word(8), word(0) as u16, word(4)));
+                }
             }
-            Ok(())
+            Ok(group.iter().len())
         });
         sent
     }

@@ -18,16 +18,15 @@ use super::{
     outbox::Outbox,
     peer::{Peer, Role},
     registry::{Admission, Burst, Control, Registry},
-    stage::{Stage, ntp_of_unix_ms},
+    stage::Stage,
     stats::{Counts, Dropped},
+    sweep::Turns,
     viewer::View,
 };
 use crate::id::{RoomId, SessionId};
 
 /// How often timers are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
-/// How often viewers who are behind are sent more.
-const PACE: Duration = Duration::from_millis(5);
 
 pub struct Worker {
     pub index: usize,
@@ -47,9 +46,7 @@ pub struct Worker {
     /// Publishers with packets that were not yet handed on, and when they are.
     pending: Vec<u32>,
     hand_on_at: Option<Instant>,
-    /// Viewers who are behind, and when they are looked at.
-    lagging: Vec<u32>,
-    next_pace: Option<Instant>,
+    pub(super) turns: Turns,
     pub(super) next_tick: Instant,
 }
 
@@ -72,8 +69,7 @@ impl Worker {
             channels: ChannelConfig::default(),
             pending: Vec::new(),
             hand_on_at: None,
-            lagging: Vec::new(),
-            next_pace: None,
+            turns: Turns::default(),
             next_tick: now,
         }
     }
@@ -81,7 +77,7 @@ impl Worker {
     /// When [`Self::turn`] has something to do even if nothing comes; none for a worker without peers.
     pub fn next_turn(&self) -> Option<Instant> {
         let is_idle = self.by_ufrag.is_empty() && self.outbox.is_empty() && self.egress.is_empty();
-        let next = [self.hand_on_at, self.next_pace].into_iter().flatten().fold(self.next_tick, Instant::min);
+        let next = [self.hand_on_at, self.turns.next_pace()].into_iter().flatten().fold(self.next_tick, Instant::min);
         (!is_idle).then_some(next)
     }
 
@@ -91,9 +87,7 @@ impl Worker {
             self.hand_on_at = None;
             self.hand_on(now);
         }
-        if self.next_pace.is_some_and(|at| now >= at) {
-            self.pace(now);
-        }
+        self.sweep(now);
         if self.registry.port(self.index).has_leavers.swap(false, Ordering::AcqRel) {
             self.close_leavers(now);
         }
@@ -156,7 +150,7 @@ impl Worker {
         self.by_session.insert(peer.session.id, number);
         match &peer.role {
             Role::Publisher(_) => self.publishers.push(number),
-            Role::Viewer(_) => self.stages.entry(peer.session.room.id.clone()).or_default().viewers.push(number),
+            Role::Viewer(_) => self.stages.entry(peer.session.room.id.clone()).or_default().round.push(number),
         }
         tracing::debug!(session = %peer.session.id, room = %peer.session.room.id, "peer admitted");
         match self.peers.get_mut(number as usize) {
@@ -288,52 +282,6 @@ impl Worker {
         }
     }
 
-    /// Sends a burst to the viewers on this worker, viewer by viewer: equal packets to one address share a call.
-    pub fn show(&mut self, burst: &Burst, now: Instant) {
-        let Some(stage) = self.stages.get_mut(&burst.room) else { return };
-        let Some(late) = stage.admit(burst, ntp_of_unix_ms(self.registry.clock.now().0), now) else {
-            return self.counts.drop_many(Dropped::NotPublishing, burst.packets.len() as u64);
-        };
-        let Some(feed) = &stage.feed else { return };
-        let mut wanted = 0;
-        for number in &stage.viewers {
-            let Some(peer) = self.peers.get_mut(*number as usize).and_then(Option::as_deref_mut) else { continue };
-            let served = peer.serve(feed, &late, &mut self.egress, &mut self.counts, now);
-            wanted |= served.wants;
-            if served.lags {
-                self.lagging.push(*number);
-                self.next_pace.get_or_insert(now + PACE);
-            }
-        }
-        self.want_keyframe(&burst.room, wanted);
-    }
-
-    /// Sends one viewer what there is for her.
-    pub(super) fn serve(&mut self, room: &RoomId, number: u32, now: Instant) {
-        let Some(feed) = self.stages.get(room).and_then(|stage| stage.feed.as_ref()) else { return };
-        let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
-        let served = peer.serve(feed, &[], &mut self.egress, &mut self.counts, now);
-        if served.lags {
-            self.lagging.push(number);
-            self.next_pace.get_or_insert(now + PACE);
-        }
-        self.want_keyframe(room, served.wants);
-    }
-
-    /// Goes on with the viewers who were sent less than there is.
-    fn pace(&mut self, now: Instant) {
-        self.next_pace = None;
-        let mut lagging = std::mem::take(&mut self.lagging);
-        lagging.sort_unstable();
-        lagging.dedup();
-        for number in lagging {
-            let room = self.peer(number).map(|peer| peer.session.room.id.clone());
-            if let Some(room) = room {
-                self.serve(&room, number, now);
-            }
-        }
-    }
-
     /// Tells the publisher's worker of which tracks, as bits, a viewer needs a keyframe.
     pub(super) fn want_keyframe(&self, room: &RoomId, tracks: u32) {
         if tracks == 0 {
@@ -398,7 +346,7 @@ impl Worker {
         }
         self.publishers.retain(|other| *other != number);
         if let Some(stage) = self.stages.get_mut(&peer.session.room.id) {
-            stage.viewers.retain(|other| *other != number);
+            stage.round.remove(number);
         }
         self.prune(&peer.session.room.id);
     }
@@ -409,7 +357,7 @@ impl Worker {
             let feed = stage.feed.as_ref();
             feed.is_some_and(|feed| self.by_session.contains_key(&feed.source.session))
         };
-        if self.stages.get(room).is_some_and(|stage| stage.viewers.is_empty() && !publisher_is_here(stage)) {
+        if self.stages.get(room).is_some_and(|stage| stage.round.is_empty() && !publisher_is_here(stage)) {
             self.stages.remove(room);
         }
     }

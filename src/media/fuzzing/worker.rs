@@ -122,7 +122,7 @@ impl Scene {
             }
         }
         self.worker.turn(self.now);
-        self.worker.egress.flush(|_| Ok(()));
+        self.worker.egress.flush(|group| Ok(group.iter().len()));
     }
 
     fn check(&self) {
