@@ -12,3 +12,4 @@ mod secrets;
 mod show;
 mod stage;
 mod talk;
+mod uplink;

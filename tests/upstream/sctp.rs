@@ -138,6 +138,16 @@ fn a_message_across_the_wrap_of_the_sequence_overflows() {
     assert!(server.panics_over(&data(FIRST, u32::MAX, 1)));
 }
 
+/// Two chunks so far ahead that a SACK cannot name them, whose offsets have 16 bits (RFC 9260, 3.3.4).
+#[test]
+fn a_gap_of_65535_overflows() {
+    let mut server = Server::associate(TransportConfig::default(), 1);
+    server.hear(&data(WHOLE, 0xFFFF, 1));
+    server.hear(&data(WHOLE, 0x1_0000, 2));
+    let answer = AssertUnwindSafe(|| server.association.poll_transmit(server.now).is_some());
+    assert!(catch_unwind(answer).is_err());
+}
+
 /// The number of streams that was agreed binds nobody.
 #[test]
 fn a_peer_opens_more_streams_than_were_agreed() {
