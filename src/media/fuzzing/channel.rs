@@ -38,7 +38,7 @@ pub fn run(mut data: &[u8]) {
         }
         let said = channel.poll(what & 2 == 0, now);
         let _ = channel.send(&Bytes::from_static(b"hello"), now);
-        let Ok(packets) = catch_unwind(AssertUnwindSafe(|| answers(&mut channel, now))) else { return };
+        let Ok(packets) = catch_unwind(AssertUnwindSafe(|| drain(&mut channel, now))) else { return };
         assert!(packets < ANSWERS_MAX, "a peer's packet is answered with a few");
         let _ = (channel.acknowledged(), channel.handle_timeout(now), channel.has_unread());
         if said.contains(&Said::TooMuch) {
@@ -47,7 +47,7 @@ pub fn run(mut data: &[u8]) {
     }
 }
 
-fn answers(channel: &mut Channel, now: Instant) -> usize {
+fn drain(channel: &mut Channel, now: Instant) -> usize {
     std::iter::from_fn(|| channel.poll_transmit(now)).take(ANSWERS_MAX).count()
 }
 
