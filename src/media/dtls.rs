@@ -27,7 +27,7 @@ use srtp::{
 
 use super::{
     Failure,
-    flight::{Flight, is_hello},
+    flight::{Flight, is_handshake, is_hello},
     open::Opener,
     seal::{Master, Sealer},
     stats::Dropped,
@@ -66,6 +66,13 @@ impl Identity {
             provider,
         })
     }
+
+    fn config(&self, suite: Suite) -> &Arc<HandshakeConfig> {
+        match suite {
+            Suite::Gcm => &self.gcm,
+            Suite::AesCm => &self.aes_cm,
+        }
+    }
 }
 
 /// The peer shows a self-signed certificate: it is checked against the offer's fingerprint afterwards.
@@ -95,6 +102,9 @@ fn sha256(data: &[u8], provider: &dyn RTCCryptoProvider) -> Option<Vec<u8>> {
 pub struct Progress {
     suite: Option<Suite>,
     done: bool,
+    is_proved: bool,
+    /// Nothing of the handshake is kept, and nothing of one is taken.
+    is_settled: bool,
     hello: Vec<Bytes>,
     flight: Flight,
     early_datagrams: usize,
@@ -110,6 +120,11 @@ enum Suite {
 impl Progress {
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// The peer sent something under the keys.
+    pub fn note_proof(&mut self) {
+        self.is_proved = true;
     }
 }
 
@@ -159,6 +174,8 @@ impl Handshakes {
     ) -> Result<Vec<Heard>, Trouble> {
         if !progress.done {
             admit_early(progress, datagram)?;
+        } else if progress.is_settled && is_handshake(datagram) {
+            return Err(Trouble::Drop(Dropped::BadDtls));
         }
         let suite = progress.suite.ok_or(Trouble::Drop(Dropped::BadDtls))?;
         let mut result = self.endpoint(suite).read(now, address_of(peer), None, datagram.into());
@@ -193,6 +210,30 @@ impl Handshakes {
             // The only failures are an unknown peer and an unfinished handshake; SCTP repeats what it needs.
             let _ = self.endpoint(suite).write(now, address_of(peer), data);
         }
+    }
+
+    /// Lets go of what is known of a handshake that is done for good: the peer sends under its keys, so it has heard our
+    /// last flight and will not ask for it again. The crate would keep it all for as long as the peer is here, so the
+    /// association goes on in a new one with the state of the old. That has an empty replay window; the records hold
+    /// SCTP, which knows its own duplicates. Called after a while only: a peer may send before it has heard all.
+    pub fn settle(&mut self, peer: u32, progress: &mut Progress, now: Instant) {
+        if !(progress.done && progress.is_proved) || std::mem::replace(&mut progress.is_settled, true) {
+            return;
+        }
+        let (Some(suite), address, provider) = (progress.suite, address_of(peer), self.identity.provider.clone())
+        else {
+            return;
+        };
+        let state = self.endpoint(suite).get_connection_state(address);
+        let Some(state) = state.and_then(|state| carried_over(state, provider)) else { return };
+        self.collect();
+        let config = self.identity.config(suite).clone();
+        let endpoint = self.endpoint(suite);
+        endpoint.stop(now, address);
+        // The old association's goodbye.
+        while endpoint.poll_transmit().is_some() {}
+        // It begins finished: there is nothing in it that could fail.
+        let _ = endpoint.connect(now, address, config, Some(state));
     }
 
     /// Repeats a flight whose answer is late.
@@ -300,6 +341,15 @@ fn admit_early(progress: &mut Progress, datagram: &[u8]) -> Result<(), Trouble> 
     Ok(())
 }
 
+/// What the records that come need of an association, and no more.
+fn carried_over(state: &State, provider: Arc<dyn RTCCryptoProvider>) -> Option<State> {
+    let mut carried = State::new(provider, state.is_client());
+    carried.unmarshal_binary(&state.marshal_binary().ok()?).ok()?;
+    // It was compared with the offer's fingerprint.
+    carried.peer_certificates = Vec::new();
+    Some(carried)
+}
+
 fn export_keys(state: &State, provider: &Arc<dyn RTCCryptoProvider>) -> Result<Keys, Failure> {
     let profile = match state.srtp_protection_profile() {
         SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
@@ -326,5 +376,131 @@ fn peer_of(address: SocketAddr) -> u32 {
     match address {
         SocketAddr::V4(address) => u32::from(*address.ip()),
         SocketAddr::V6(_) => unreachable!("address_of makes IPv4 addresses"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: u32 = 7;
+    const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+    /// A client and our side of its association, joined without a network.
+    struct Pair {
+        client: Endpoint,
+        server: Handshakes,
+        progress: Progress,
+        certificate: [u8; 32],
+        now: Instant,
+        /// What came to the server, and to the client.
+        up: Vec<BytesMut>,
+        down: Vec<BytesMut>,
+        closed: (bool, bool),
+    }
+
+    impl Pair {
+        fn connected(profile: SrtpProtectionProfile) -> Self {
+            let server = Handshakes::new(Arc::new(Identity::make().unwrap()));
+            let provider = server.identity.provider.clone();
+            let own = Certificate::generate_self_signed(vec!["client".to_owned()], provider.crypto()).unwrap();
+            let certificate = sha256(&own.certificate[0], provider.as_ref()).unwrap().try_into().unwrap();
+            let config = ConfigBuilder::default()
+                .with_crypto_provider(provider)
+                .with_certificates(vec![own])
+                .with_srtp_protection_profiles(vec![profile])
+                .with_insecure_skip_verify(true)
+                .with_extended_master_secret(ExtendedMasterSecretType::Require)
+                .build(true, None);
+            let (now, mut client) = (Instant::now(), Endpoint::new(SERVER, TransportProtocol::UDP, None));
+            client.connect(now, SERVER, Arc::new(config.unwrap()), None).unwrap();
+            let (progress, up, down) = (Progress::default(), Vec::new(), Vec::new());
+            let mut pair = Self { client, server, progress, certificate, now, up, down, closed: (false, false) };
+            pair.exchange();
+            assert!(pair.progress.is_done());
+            pair
+        }
+
+        fn exchange(&mut self) {
+            loop {
+                let up = self.client.poll_transmit().map(|transmit| transmit.message);
+                let down = self.server.poll_transmit().map(|(_, datagram)| datagram);
+                if up.is_none() && down.is_none() {
+                    return;
+                }
+                up.into_iter().for_each(|datagram| assert!(self.give(&datagram).is_ok()));
+                // A client that has left takes nothing.
+                if let Some(Ok(events)) = down.map(|datagram| self.client.read(self.now, SERVER, None, datagram)) {
+                    for event in events {
+                        match event {
+                            EndpointEvent::ApplicationData(data) => self.down.push(data),
+                            EndpointEvent::PeerClosed => self.closed.1 = true,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+
+        fn give(&mut self, datagram: &[u8]) -> Result<(), Trouble> {
+            for heard in self.server.read(PEER, &mut self.progress, &self.certificate, datagram, self.now)? {
+                match heard {
+                    Heard::Data(data) => self.up.push(data),
+                    Heard::Closed => self.closed.0 = true,
+                    Heard::Keys(_) => {}
+                }
+            }
+            Ok(())
+        }
+
+        fn settle(&mut self) {
+            self.server.settle(PEER, &mut self.progress, self.now);
+        }
+
+        /// A word each way.
+        fn talk(&mut self, word: &[u8]) {
+            self.client.write(self.now, SERVER, word).unwrap();
+            self.server.write(PEER, &self.progress, word, self.now);
+            self.exchange();
+            assert_eq!((self.up.pop().unwrap(), self.down.pop().unwrap()), (word.into(), word.into()));
+        }
+    }
+
+    const PROFILES: [SrtpProtectionProfile; 2] =
+        [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80];
+
+    #[test]
+    fn an_association_goes_on_when_its_handshake_is_let_go_of() {
+        for profile in PROFILES {
+            let mut pair = Pair::connected(profile);
+            pair.talk(b"before");
+            pair.settle();
+            assert!(!pair.progress.is_settled, "the peer has not shown that it has the keys");
+            pair.progress.note_proof();
+            pair.settle();
+            assert!(pair.progress.is_settled);
+            assert!(pair.server.poll_transmit().is_none(), "the peer hears nothing of it");
+            (0..3).for_each(|_| pair.talk(b"after"));
+            pair.client.stop(pair.now, SERVER);
+            pair.exchange();
+            assert!(pair.closed.0, "her goodbye is heard");
+        }
+    }
+
+    #[test]
+    fn a_settled_association_says_goodbye_and_begins_no_handshake() {
+        for profile in PROFILES {
+            let mut pair = Pair::connected(profile);
+            pair.progress.note_proof();
+            pair.settle();
+            let mut hello = vec![0; 60];
+            hello[..3].copy_from_slice(&[22, 254, 253]);
+            assert!(matches!(pair.give(&hello), Err(Trouble::Drop(Dropped::BadDtls))));
+            assert!(pair.server.poll_transmit().is_none());
+            pair.talk(b"still here");
+            pair.server.stop(PEER, &pair.progress, pair.now);
+            pair.exchange();
+            assert!(pair.closed.1, "our goodbye is heard");
+        }
     }
 }

@@ -71,10 +71,16 @@ fn hello_number(datagram: &[u8]) -> Option<u16> {
 
 /// Whether a datagram begins with a ClientHello, or a fragment of one.
 pub fn is_hello(datagram: &[u8]) -> bool {
-    const HANDSHAKE_RECORD: u8 = 22;
     const CLIENT_HELLO: u8 = 1;
 
-    datagram.first() == Some(&HANDSHAKE_RECORD) && datagram.get(13) == Some(&CLIENT_HELLO)
+    is_handshake(datagram) && datagram.get(13) == Some(&CLIENT_HELLO)
+}
+
+/// Whether a datagram begins with a record of a handshake (RFC 6347, 4.1).
+pub fn is_handshake(datagram: &[u8]) -> bool {
+    const HANDSHAKE_RECORD: u8 = 22;
+
+    datagram.first() == Some(&HANDSHAKE_RECORD)
 }
 
 #[cfg(test)]

@@ -123,8 +123,9 @@ impl Worker {
     fn media(&mut self, number: u32, datagram: &[u8], now: Instant) {
         let is_report = datagram.get(1).is_some_and(|kind| (192..=223).contains(kind));
         let result = if is_report { self.report(number, datagram, now) } else { self.packet(number, datagram, now) };
-        if let Err(reason) = result {
-            self.counts.drop_one(reason);
+        match result {
+            Ok(()) => self.peer(number).into_iter().for_each(|peer| peer.progress.note_proof()),
+            Err(reason) => self.counts.drop_one(reason),
         }
     }
 

@@ -18,6 +18,8 @@ use super::{
 
 /// Publishers hear every second what arrived of them.
 const RECEIVER_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A peer that has not heard all of our handshake has said so by now.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 impl Worker {
     pub(super) fn tick(&mut self, now: Instant) {
@@ -75,6 +77,9 @@ impl Worker {
         }
         if now.saturating_duration_since(peer.heard_at) > config.consent_time() {
             return Err(Failure::Consent);
+        }
+        if now.saturating_duration_since(peer.joined_at) > SETTLED_AFTER {
+            self.handshakes.settle(number, &mut peer.progress, now);
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! What forwarding cannot be cheaper than: copy a packet, seal it, send the run of each receiver in one segmented call.
-//! The receivers are plain sockets; there is no connection, no report, nothing sent again.
+//! What forwarding cannot be cheaper than: copy a packet, seal it, send the run of each receiver segmented, those of many
+//! receivers in one call. The receivers are plain sockets; there is no connection, no report, nothing sent again.
 
 use std::{
-    io::IoSliceMut,
+    io::{IoSlice, IoSliceMut},
     net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::AsRawFd,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,11 @@ use maishou_loadtest::{
     server::{Child, free_address},
 };
 use mio::{Events, Interest, Poll, Token};
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use nix::{
+    cmsg_space,
+    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg},
+};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::{
     Options,
@@ -31,6 +36,8 @@ const PICTURE_EVERY: Duration = Duration::from_micros(33_333);
 const SOUND_EVERY: Duration = Duration::from_millis(20);
 const NAP: Duration = Duration::from_micros(300);
 const BUSY_EVENTS: usize = 64;
+/// Receivers of one call.
+const GROUP: usize = 64;
 
 /// The child: hears from so many receivers at `address`, then sends to all of them for ever.
 pub fn serve(address: SocketAddr, receivers: usize) -> anyhow::Result<()> {
@@ -49,16 +56,17 @@ pub fn serve(address: SocketAddr, receivers: usize) -> anyhow::Result<()> {
 
     let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16])?);
     let (picture, sound) = (vec![1u8; PICTURE_LEN], vec![2u8; SOUND_LEN]);
+    let known: Vec<_> = known.into_iter().map(|address| Some(SockaddrStorage::from(address))).collect();
     let (began, mut pictures, mut sounds, mut arena) = (Instant::now(), 0u32, 0u32, Vec::new());
     loop {
         let passed = began.elapsed();
         if passed >= PICTURE_EVERY * pictures {
             pictures += 1;
-            forward(&socket, &state, &key, &known, &picture, PICTURE_PACKETS, &mut arena)?;
+            known.chunks(GROUP).try_for_each(|to| forward(&socket, &key, to, &picture, PICTURE_PACKETS, &mut arena))?;
         }
         if passed >= SOUND_EVERY * sounds {
             sounds += 1;
-            forward(&socket, &state, &key, &known, &sound, 1, &mut arena)?;
+            known.chunks(GROUP).try_for_each(|to| forward(&socket, &key, to, &sound, 1, &mut arena))?;
         }
         let next = (PICTURE_EVERY * pictures).min(SOUND_EVERY * sounds);
         thread::park_timeout(next.saturating_sub(began.elapsed()));
@@ -67,28 +75,33 @@ pub fn serve(address: SocketAddr, receivers: usize) -> anyhow::Result<()> {
 
 fn forward(
     socket: &UdpSocket,
-    state: &UdpSocketState,
     key: &LessSafeKey,
-    receivers: &[SocketAddr],
+    receivers: &[Option<SockaddrStorage>],
     packet: &[u8],
     count: usize,
     arena: &mut Vec<u8>,
 ) -> anyhow::Result<()> {
     let len = packet.len() + TAG_LEN;
-    arena.resize(len * count, 0);
-    for receiver in receivers {
-        for place in arena.chunks_mut(len) {
-            let (plain, tag) = place.split_at_mut(packet.len());
-            plain.copy_from_slice(packet);
-            let (header, body) = plain.split_at_mut(HEADER_LEN);
-            let sealed =
-                key.seal_in_place_separate_tag(Nonce::assume_unique_for_key([3; 12]), Aad::from(&*header), body)?;
-            tag.copy_from_slice(sealed.as_ref());
-        }
-        let segment_size = (count > 1).then_some(len);
-        let transmit = Transmit { destination: *receiver, ecn: None, contents: arena, segment_size, src_ip: None };
-        while state.try_send(UdpSockRef::from(socket), &transmit).is_err() {
-            thread::park_timeout(NAP);
+    arena.resize(len * count * receivers.len(), 0);
+    for place in arena.chunks_mut(len) {
+        let (plain, tag) = place.split_at_mut(packet.len());
+        plain.copy_from_slice(packet);
+        let (header, body) = plain.split_at_mut(HEADER_LEN);
+        let nonce = Nonce::assume_unique_for_key([3; 12]);
+        let sealed = key.seal_in_place_separate_tag(nonce, Aad::from(&*header), body)?;
+        tag.copy_from_slice(sealed.as_ref());
+    }
+    let segment = len as u16;
+    let is_cut = count > 1;
+    let runs: Vec<_> = arena.chunks(len * count).map(|run| [IoSlice::new(run)]).collect();
+    let mut sent = 0;
+    while sent < runs.len() {
+        let mut headers = MultiHeaders::preallocate(GROUP, is_cut.then(|| cmsg_space!(u16)));
+        let controls: Vec<_> = is_cut.then_some(ControlMessage::UdpGsoSegments(&segment)).into_iter().collect();
+        let (runs, to, flags) = (&runs[sent..], &receivers[sent..], MsgFlags::empty());
+        match sendmmsg(socket.as_raw_fd(), &mut headers, runs, to, controls, flags) {
+            Ok(results) => sent += results.count(),
+            Err(_) => thread::park_timeout(NAP),
         }
     }
     Ok(())

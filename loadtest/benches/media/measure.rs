@@ -31,6 +31,8 @@ const JOINS_PER_SECOND: f64 = 200.0;
 /// As many as a core serves with a show running, which is when memory counts.
 const REMEMBERED: usize = 1_200;
 const JOINS: usize = 1_200;
+/// In this time the server has let go of what it needed for their handshakes.
+const TO_REST: Duration = Duration::from_secs(4);
 
 /// Our server, with a show in it or before one.
 pub struct House {
@@ -244,6 +246,7 @@ pub fn memory(options: &Options) -> anyhow::Result<()> {
             if channel {
                 until("all channels are open", || Ok(audience.tally()?.channels == half as u64))?;
             }
+            pass(TO_REST);
             anyhow::Ok((audience, house.hall.process.memory()?))
         };
         let (first, before) = come(REMEMBERED / 2)?;
