@@ -162,9 +162,6 @@ async fn nobody_is_kept_out_by_a_line_that_loses_one_datagram_in_ten() {
     for some in names.chunks(6) {
         futures_util::future::join_all(some.iter().map(|name| far.watch_as(name))).await;
     }
-    let metrics = far.metrics().await;
-    let repeats = metrics.lines().find_map(|line| line.strip_prefix("maishou_handshake_repeats_total "));
-    assert!(repeats.is_some_and(|repeats| repeats.parse::<u64>().unwrap() > 0), "{repeats:?}");
     anchor.stop().await;
 }
 
