@@ -194,6 +194,7 @@ fn media(app: &App, page: &mut Page) {
     page.counter("maishou_retransmissions_total", "Packets sent again.", media.rtx_out);
     page.counter("maishou_media_joins_total", "WebRTC handshakes done.", media.joins);
     page.counter("maishou_handshake_failures_total", "WebRTC handshakes that failed.", media.handshake_failures);
+    page.counter("maishou_handshake_repeats_total", "Flights of WebRTC handshakes sent again.", media.flights_repeated);
     quality::write(app, page);
 }
 

@@ -24,7 +24,7 @@ use shared::{
     marshal::{Marshal, Unmarshal},
 };
 
-use super::negotiate::TEXT_BYTES_MAX;
+use super::{chunks, negotiate::TEXT_BYTES_MAX};
 
 /// The stream of `room`: the DTLS server opens odd ones.
 const ROOM: u16 = 1;
@@ -88,8 +88,11 @@ impl Channel {
         Self { endpoint, association: None, is_open: false, has_unread: false, unacknowledged: 0 }
     }
 
-    /// Takes what DTLS decrypted.
-    pub fn receive(&mut self, datagram: Bytes, now: Instant) {
+    /// Takes what DTLS decrypted; false if it was refused, because the crate would not survive it.
+    pub fn receive(&mut self, datagram: Bytes, now: Instant) -> bool {
+        if !chunks::are_whole(&datagram) {
+            return false;
+        }
         match (self.endpoint.handle(now, unused_address(), None, datagram), &mut self.association) {
             (Some((handle, DatagramEvent::NewAssociation(association))), None) => {
                 self.association = Some((handle, association));
@@ -99,6 +102,7 @@ impl Channel {
             }
             _ => {}
         }
+        true
     }
 
     /// What happened since the last call. With `may_read` false messages stay where they are, and the peer is slowed

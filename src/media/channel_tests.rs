@@ -165,6 +165,23 @@ fn other_channels_are_acknowledged_and_ignored_up_to_a_limit() {
     assert!(talk(&mut client, &mut server, true, &mut now).contains(&Said::TooMuch));
 }
 
+/// An authentic packet, so that nothing but the look at its lengths stands between it and the crate.
+#[test]
+fn a_packet_whose_lengths_lie_is_refused_and_the_channel_goes_on() {
+    let (mut client, mut server, mut now) = connected();
+    client.write(1, b"before", Protocol::String, now);
+    let genuine = client.packets(now).remove(0);
+    let mut lies = [&genuine[..12], &[6, 0, 0, 8, 0, 12, 0, 200]].concat();
+    lies[8..12].fill(0);
+    let checksum = crc32c::crc32c(&lies);
+    lies[8..12].copy_from_slice(&checksum.to_le_bytes());
+    assert!(!server.receive(lies.into(), now));
+    assert!(server.receive(genuine, now));
+    client.write(1, b"after", Protocol::String, now);
+    let texts = [&b"before"[..], b"after"].map(|text| Said::Text(Bytes::from_static(text)));
+    assert_eq!(talk(&mut client, &mut server, true, &mut now), texts);
+}
+
 #[test]
 fn no_packet_panics() {
     let (_, mut server, now) = connected();

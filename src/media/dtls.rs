@@ -148,6 +148,8 @@ pub struct Handshakes {
     gcm: Endpoint,
     aes_cm: Endpoint,
     outgoing: VecDeque<(u32, BytesMut)>,
+    /// Flights said again, to all peers since the start.
+    pub flights_repeated: u64,
 }
 
 impl Handshakes {
@@ -156,7 +158,8 @@ impl Handshakes {
             let unused = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
             Endpoint::new(unused, TransportProtocol::UDP, Some(config.clone()))
         };
-        Self { gcm: endpoint(&identity.gcm), aes_cm: endpoint(&identity.aes_cm), identity, outgoing: VecDeque::new() }
+        let (gcm, aes_cm) = (endpoint(&identity.gcm), endpoint(&identity.aes_cm));
+        Self { identity, gcm, aes_cm, outgoing: VecDeque::new(), flights_repeated: 0 }
     }
 
     /// Takes a datagram of `peer`, which is known to hold the ICE password. A malformed datagram is dropped and ends
@@ -236,8 +239,7 @@ impl Handshakes {
     /// Repeats a flight whose answer is late.
     pub fn handle_timeout(&mut self, peer: u32, progress: &mut Progress, now: Instant) {
         if !progress.done {
-            let again = progress.flight.wait(now);
-            self.outgoing.extend(again.iter().map(|datagram| (peer, datagram[..].into())));
+            self.repeat(peer, progress.flight.wait(now));
         }
     }
 
@@ -248,11 +250,15 @@ impl Handshakes {
         let said = self.outgoing.range(before..).filter(|(to, _)| *to == peer);
         let said: Vec<Bytes> = said.map(|(_, datagram)| Bytes::copy_from_slice(datagram)).collect();
         if said.is_empty() {
-            let again = progress.flight.hear(datagram, now);
-            self.outgoing.extend(again.iter().map(|datagram| (peer, datagram[..].into())));
+            self.repeat(peer, progress.flight.hear(datagram, now));
         } else {
             progress.flight.say(said, datagram, now);
         }
+    }
+
+    fn repeat(&mut self, peer: u32, flight: &[Bytes]) {
+        self.flights_repeated += u64::from(!flight.is_empty());
+        self.outgoing.extend(flight.iter().map(|datagram| (peer, datagram[..].into())));
     }
 
     /// Forgets `peer`, with a close_notify to it.

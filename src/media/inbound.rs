@@ -96,8 +96,10 @@ impl Worker {
             Heard::Closed => self.close(number, Failure::Left, now),
             Heard::Data(data) => {
                 if let Some(channel) = self.peer(number).and_then(|peer| peer.channel.as_mut()) {
-                    channel.receive(data.freeze(), now);
-                    self.poll_channel(number, now);
+                    match channel.receive(data.freeze(), now) {
+                        true => self.poll_channel(number, now),
+                        false => self.counts.drop_one(Dropped::BadChannelData),
+                    }
                 }
             }
         }

@@ -12,6 +12,7 @@ mod bandwidth;
 #[cfg(test)]
 mod beginnings;
 mod channel;
+mod chunks;
 mod codec;
 mod config;
 mod driver;

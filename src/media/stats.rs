@@ -46,7 +46,8 @@ pub enum Dropped {
     SendQueueFull,
     /// The kernel refused a datagram.
     SendFailed,
-    /// A text from a peer above 64 KiB, more channels than anybody needs, or data on one that is not ours.
+    /// A text from a peer above 64 KiB, more channels than anybody needs, data on one that is not ours, or a packet
+    /// whose lengths lie.
     BadChannelData,
     /// A text to a peer that is gone or whose channel was closed.
     TextUndelivered,
@@ -124,6 +125,7 @@ pub struct Counts {
     pub rtx_in: u64,
     pub joins: u64,
     pub handshake_failures: u64,
+    pub flights_repeated: u64,
     pub texts_in: u64,
     pub texts_out: u64,
     pub events_delayed: u64,
@@ -164,6 +166,8 @@ pub struct Stats {
     pub joins: u64,
     /// Peers that ended before that, except by leaving.
     pub handshake_failures: u64,
+    /// Flights of handshakes said again, because a peer repeated its hello or was silent for long.
+    pub flights_repeated: u64,
     /// Texts of the data channel, each way.
     pub texts_in: u64,
     pub texts_out: u64,
@@ -196,6 +200,7 @@ impl Stats {
         self.rtx_in += counts.rtx_in;
         self.joins += counts.joins;
         self.handshake_failures += counts.handshake_failures;
+        self.flights_repeated += counts.flights_repeated;
         self.texts_in += counts.texts_in;
         self.texts_out += counts.texts_out;
         self.events_delayed += counts.events_delayed;

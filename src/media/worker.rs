@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -106,7 +107,7 @@ impl Worker {
     pub fn command(&mut self, control: Control, now: Instant) {
         match control {
             Control::Join(admission) => self.join(*admission, now),
-            Control::Text { session, text } => self.send_text(session, &text, now),
+            Control::Text { session, text } => self.send_text_safely(session, &text, now),
             Control::View { session, view } => self.note_view(session, view),
             Control::Recall { room, to } => self.tell_history(&room, to),
         }
@@ -167,6 +168,16 @@ impl Worker {
         (0..self.peers.len() as u32).filter(|number| self.peers[*number as usize].is_some()).collect()
     }
 
+    /// The association is a library's, and has heard what its peer likes: a panic of it costs that peer.
+    fn send_text_safely(&mut self, session: SessionId, text: &Bytes, now: Instant) {
+        if catch_unwind(AssertUnwindSafe(|| self.send_text(session, text, now))).is_err() {
+            self.counts.drop_one(Dropped::Panicked);
+            if let Some(number) = self.by_session.get(&session).copied() {
+                self.close(number, Failure::Panic, now);
+            }
+        }
+    }
+
     fn send_text(&mut self, session: SessionId, text: &Bytes, now: Instant) {
         let number = self.by_session.get(&session).copied();
         let Some((number, peer)) = number.and_then(|number| Some((number, self.peer(number)?))) else {
@@ -224,6 +235,7 @@ impl Worker {
 
     /// Puts what the DTLS endpoints want to send on its way.
     pub(super) fn send_handshakes(&mut self) {
+        self.counts.flights_repeated = self.handshakes.flights_repeated;
         while let Some((number, datagram)) = self.handshakes.poll_transmit() {
             let path = self.peers.get(number as usize).and_then(|peer| peer.as_ref()?.path);
             if let Some(path) = path

@@ -57,19 +57,19 @@ function layerTags(layers = {}) {
 }
 
 function worstTable(worst) {
-  const head = ['Viewer', 'Gets', 'Layer', 'Lost', 'Round trip', 'First picture', 'Freezes'];
+  const head = ['Viewer', 'Lost', 'Round trip', 'Freezes', 'First picture', 'Gets', 'Layer'];
   const cell = (textContent, state = 'good') => el('td', { className: 'n', textContent, data: { state } });
   const row = ({ who, bits, layer, loss, round_trip_ms, first_frame_ms, freezes, freeze_ms }) =>
     el(
       'tr',
       {},
       el('td', {}, el('code', { textContent: who ?? '–' })),
-      cell(bitrate(bits ?? 0)),
-      cell(layer === null || layer === undefined ? '–' : (LAYERS[layer] ?? layer)),
       cell(percent(loss), mark('loss', loss)),
       cell(ms(round_trip_ms), mark('round_trip_ms', round_trip_ms)),
-      cell(ms(first_frame_ms), mark('first_frame_ms', first_frame_ms)),
       cell(freezes > 0 ? `${count(freezes)} · ${(freeze_ms / 1000).toFixed(1)} s` : '0'),
+      cell(ms(first_frame_ms), mark('first_frame_ms', first_frame_ms)),
+      cell(bitrate(bits ?? 0)),
+      cell(layer === null || layer === undefined ? '–' : (LAYERS[layer] ?? layer)),
     );
   const names = head.map((textContent, place) => el('th', { textContent, className: place > 0 ? 'n' : '' }));
   return el('div', { className: 'scroll' }, el('table', { className: 'worst' }, el('thead', {}, el('tr', {}, ...names)), el('tbody', {}, ...worst.map(row))));

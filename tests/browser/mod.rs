@@ -13,3 +13,4 @@ mod secrets;
 mod show;
 mod stage;
 mod talk;
+mod uplink;

@@ -1,19 +1,30 @@
 //! Pictures of the pages for people to look at, when `MAISHOU_SCREENSHOTS` names a folder.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use maishou::client::{self, Anchor, Config, Watcher};
 
 use super::{
     newcomer::Demo,
-    stage::{Stage, comment, go_live, hook, on_shelf, picture_runs, reserve_pinned, shows_card, shows_comment},
+    stage::{ROOM, Stage, comment, go_live, hook, on_shelf, picture_runs, reserve_pinned, shows_card, shows_comment},
 };
-use crate::support::{
-    chrome::{Chrome, Habits, Turn},
-    page::Page,
-    shop::TOTE,
+use crate::{
+    media::layered_clip,
+    support::{
+        chrome::{Chrome, Habits, Turn},
+        page::Page,
+        relay::{ANYBODY_ELSE, Line, Relay},
+        shop::TOTE,
+    },
 };
 
-const PHONE: (u32, u32) = (390, 844);
-const DESK: (u32, u32) = (1440, 900);
+pub const PHONE: (u32, u32) = (390, 844);
+pub const DESK: (u32, u32) = (1440, 900);
 
 pub fn folder() -> Option<PathBuf> {
     let folder = PathBuf::from(env::var_os("MAISHOU_SCREENSHOTS")?);
@@ -92,4 +103,51 @@ async fn a_real_show_can_be_looked_at() {
     }
     alice.screenshot(&folder.join("camera-viewer-390x844.png")).await;
     studio.screenshot(&folder.join("camera-studio-1440x900.png")).await;
+}
+
+/// Three sizes to choose from, and viewers whose lines are as bad as lines are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poor_lines_can_be_looked_at() {
+    let Some(folder) = folder() else { return };
+    let stage = Stage::open_with(Habits::default(), Relay::plan()).await;
+    stage.shop.start_show(&stage.server).await;
+    let relay = Relay::before(&stage.server, 6).await;
+    let (at, room) = (client::Server::at(stage.server.http), ROOM.parse().expect("a room's id"));
+    let from = |last| Config { bind: Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))), ..Config::default() };
+    let hers = stage.shop.anchor_token(&stage.server);
+    let anchor = Anchor::publish(&at, &room, &hers, layered_clip(), &from(2)).await.expect("she goes live");
+    let lines =
+        [("lin", 0.01, 60), ("chen-mei", 0.06, 240), ("wang", 0.15, 90), ("zhao", 0.02, 600), ("liu", 0.3, 120)];
+    let mut watchers = Vec::new();
+    for (last, (name, loss, delay_ms)) in (3..).zip(lines) {
+        let token = stage.shop.viewer_token(&stage.server, name);
+        watchers.push(Watcher::watch(&at, &room, &token, false, &from(last)).await.expect("she watches"));
+        let line = Line::losing(loss).with_delay(Duration::from_millis(delay_ms / 2));
+        relay.both(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), line);
+    }
+    let alice = stage.watch("alice").await;
+    relay.both(ANYBODY_ELSE, Line::losing(0.08).with_delay(Duration::from_millis(40)));
+    picture_runs(&alice, 50).await;
+    alice.wait_visible(&hook("layer")).await;
+    for (size, lang) in [(PHONE, "en"), (DESK, "en"), (PHONE, "zh")] {
+        let token = stage.shop.viewer_token(&stage.server, "bob");
+        let page = stage.server.page(&format!("/watch/{ROOM}?lang={lang}"), &token);
+        let bob = open(&stage.chrome, &page, size).await;
+        picture_runs(&bob, 25).await;
+        bob.choose(&hook("layer"), "low").await;
+        bob.eval::<bool>(&format!("(document.querySelector('{}').focus(), true)", hook("layer"))).await;
+        bob.screenshot(&folder.join(format!("layer-{lang}-{}x{}.png", size.0, size.1))).await;
+        bob.close().await;
+    }
+
+    let ops = open(&stage.chrome, &stage.server.page("/ops", &stage.server.tokens.admin()), DESK).await;
+    let rows = format!("document.querySelectorAll('{} .worst tbody tr').length >= 4", hook("pictures"));
+    ops.wait_for_at_most(&rows, Duration::from_secs(60)).await;
+    for (width, height) in [DESK, PHONE] {
+        ops.resize(width, height).await;
+        let to_table = "(document.querySelector('.worst').scrollIntoView({ block: 'center' }), true)";
+        ops.eval::<bool>(to_table).await;
+        ops.screenshot(&folder.join(format!("ops-worst-{width}x{height}.png"))).await;
+    }
+    anchor.stop().await;
 }

@@ -55,6 +55,8 @@ async fn the_studio_says_when_the_anchors_network_loses_her_picture_and_when_it_
     let words: String = studio.eval(&format!("document.querySelector('{}').innerText", hook("health"))).await;
     assert!(words.starts_with("上行网络丢包") && words.contains('%'), "{words}");
     screenshot(&studio, "studio-loss-1440x900.png").await;
+    studio.resize(390, 844).await;
+    screenshot(&studio, "studio-loss-390x844.png").await;
 
     relay.to_server(ANYBODY_ELSE, Line::default());
     studio.wait_for_at_most(&trouble("|bandwidth|cpu"), Duration::from_secs(40)).await;

@@ -19,7 +19,7 @@ impl Namespace {
     pub fn make() -> Option<Self> {
         let id = std::process::id();
         let name = format!("maishou-{id}");
-        let (ours, theirs) = (format!("mai{}a", id % 100_000), format!("mai{}b", id % 100_000));
+        let (ours, theirs) = (device('a'), device('b'));
         let third = (id % 250) as u8;
         let (here, there) = (Ipv4Addr::new(10, 211, third, 1), Ipv4Addr::new(10, 211, third, 2));
         run("ip", &format!("netns add {name}"))?;
@@ -35,15 +35,22 @@ impl Namespace {
 
     /// What the server sends goes through a line of this many kilobits a second, with 300 ms of queue.
     pub fn narrow(&self, kbit: u32) {
-        let device = format!("mai{}b", std::process::id() % 100_000);
-        let shaped =
-            self.run(&format!("tc qdisc replace dev {device} root tbf rate {kbit}kbit burst 16kb latency 300ms"));
+        let shaped = self.run(&format!("tc qdisc replace dev {} root {}", device('b'), bucket(kbit)));
         shaped.expect("a device of ours can be slowed down");
     }
 
     pub fn widen(&self) {
-        let device = format!("mai{}b", std::process::id() % 100_000);
-        self.run(&format!("tc qdisc del dev {device} root")).expect("and made fast again");
+        self.run(&format!("tc qdisc del dev {} root", device('b'))).expect("and made fast again");
+    }
+
+    /// The same for what is sent to the server.
+    pub fn narrow_uplink(&self, kbit: u32) {
+        let shaped = run("tc", &format!("qdisc replace dev {} root {}", device('a'), bucket(kbit)));
+        shaped.expect("a device of ours can be slowed down");
+    }
+
+    pub fn widen_uplink(&self) {
+        run("tc", &format!("qdisc del dev {} root", device('a'))).expect("and made fast again");
     }
 
     fn run(&self, command: &str) -> Option<()> {
@@ -56,6 +63,15 @@ impl Drop for Namespace {
         // Its device goes with it, and ours with its device.
         let _ = run("ip", &format!("netns del {}", self.name));
     }
+}
+
+/// One end of the wire: `a` is ours, `b` the server's.
+fn device(end: char) -> String {
+    format!("mai{}{end}", std::process::id() % 100_000)
+}
+
+fn bucket(kbit: u32) -> String {
+    format!("tbf rate {kbit}kbit burst 16kb latency 300ms")
 }
 
 fn run(program: &str, arguments: &str) -> Option<()> {

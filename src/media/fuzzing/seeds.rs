@@ -174,6 +174,14 @@ pub fn feedback() -> Vec<Vec<u8>> {
     vec![reports.collect::<Vec<_>>().concat()]
 }
 
+/// Found by the fuzzer: the crate panics over the length of a cause, which is why the channel looks first.
+const ABORT_THAT_LIES: &[u8] = &[6, 0, 0, 8, 0, 12, 0, 200];
+/// Found by the fuzzer: offsets beyond 16 bits overflow in the crate's answer.
+const CHUNKS_FAR_AHEAD: &[u8] = &[
+    0, 3, 0, 17, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 51, b'x', 0, 0, 0, //
+    0, 3, 0, 17, 0, 1, 0, 2, 0, 1, 0, 1, 0, 0, 0, 51, b'x', 0, 0, 0,
+];
+
 /// The chunks of a channel's opening and a text, then the other chunks that SCTP has.
 pub fn channel() -> Vec<Vec<u8>> {
     let data = |tsn: u8, stream: u8, number: u8, protocol: u8, bytes: &[u8]| {
@@ -184,7 +192,7 @@ pub fn channel() -> Vec<Vec<u8>> {
     };
     let (ack, text) = (data(1, 1, 0, 50, &[2]), data(2, 1, 1, 51, b"hi"));
     let open = data(3, 4, 0, 50, &[3, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, b'x']);
-    let others: [&[u8]; 8] = [
+    let others: [&[u8]; 11] = [
         &[3, 0, 0, 16, 0, 0, 0, 9, 0, 1, 0, 0, 0, 0, 0, 0],
         &[4, 0, 0, 12, 0, 1, 0, 8, 1, 2, 3, 4],
         &[192, 0, 0, 12, 0, 0, 0, 9, 0, 1, 0, 1],
@@ -193,6 +201,9 @@ pub fn channel() -> Vec<Vec<u8>> {
         &[7, 0, 0, 8, 0, 0, 0, 1],
         &[8, 0, 0, 4],
         &[6, 0, 0, 4],
+        &[9, 0, 0, 16, 0, 1, 0, 8, 0, 1, 0, 0, 0, 13, 0, 4],
+        ABORT_THAT_LIES,
+        CHUNKS_FAR_AHEAD,
     ];
     let mut inputs = vec![[piece(0, &ack), piece(0, &text), piece(0, &open)].concat()];
     inputs.extend(others.map(|other| [piece(0, &ack), piece(0, other), piece(0, &text)].concat()));
