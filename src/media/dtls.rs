@@ -401,6 +401,14 @@ mod tests {
 
     impl Pair {
         fn connected(profile: SrtpProtectionProfile) -> Self {
+            let mut pair = Self::begun(profile);
+            pair.exchange();
+            assert!(pair.progress.is_done());
+            pair
+        }
+
+        /// The client's first hello is on its way.
+        fn begun(profile: SrtpProtectionProfile) -> Self {
             let server = Handshakes::new(Arc::new(Identity::make().unwrap()));
             let provider = server.identity.provider.clone();
             let own = Certificate::generate_self_signed(vec!["client".to_owned()], provider.crypto()).unwrap();
@@ -415,10 +423,7 @@ mod tests {
             let (now, mut client) = (Instant::now(), Endpoint::new(SERVER, TransportProtocol::UDP, None));
             client.connect(now, SERVER, Arc::new(config.unwrap()), None).unwrap();
             let (progress, up, down) = (Progress::default(), Vec::new(), Vec::new());
-            let mut pair = Self { client, server, progress, certificate, now, up, down, closed: (false, false) };
-            pair.exchange();
-            assert!(pair.progress.is_done());
-            pair
+            Self { client, server, progress, certificate, now, up, down, closed: (false, false) }
         }
 
         fn exchange(&mut self) {
@@ -464,6 +469,18 @@ mod tests {
             self.exchange();
             assert_eq!((self.up.pop().unwrap(), self.down.pop().unwrap()), (word.into(), word.into()));
         }
+    }
+
+    #[test]
+    fn a_hello_said_again_is_answered_again_and_counted() {
+        let mut pair = Pair::begun(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm);
+        let hello = pair.client.poll_transmit().unwrap().message;
+        assert!(pair.give(&hello).is_ok());
+        let answer = pair.server.poll_transmit().expect("an answer");
+        assert_eq!(pair.server.flights_repeated, 0);
+        pair.now += Duration::from_millis(50);
+        assert!(pair.give(&hello).is_ok());
+        assert_eq!((pair.server.poll_transmit(), pair.server.flights_repeated), (Some(answer), 1));
     }
 
     const PROFILES: [SrtpProtectionProfile; 2] =

@@ -6,7 +6,7 @@
 //! a viewer share a send.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -78,8 +78,8 @@ pub struct Turns {
     rooms: VecDeque<RoomId>,
     /// Viewers who were behind and may have more now.
     due: Vec<u32>,
-    /// Those who may later, and when that is.
-    lagging: Vec<u32>,
+    /// Those who may later, and when that is. Rounds that never end name the same ones again and again.
+    lagging: BTreeSet<u32>,
     next_pace: Option<Instant>,
 }
 
@@ -90,7 +90,7 @@ impl Turns {
     }
 
     fn note_lagging(&mut self, viewer: u32, now: Instant) {
-        self.lagging.push(viewer);
+        self.lagging.insert(viewer);
         self.next_pace.get_or_insert(now + PACE);
     }
 
@@ -98,9 +98,7 @@ impl Turns {
     fn pace(&mut self, now: Instant) {
         if self.due.is_empty() && self.next_pace.is_some_and(|at| now >= at) {
             self.next_pace = None;
-            std::mem::swap(&mut self.due, &mut self.lagging);
-            self.due.sort_unstable();
-            self.due.dedup();
+            self.due.extend(std::mem::take(&mut self.lagging));
         }
     }
 }
@@ -181,7 +179,6 @@ impl Worker {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     #[derive(Clone, Copy, Debug)]
     enum Deed {
