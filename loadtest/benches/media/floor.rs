@@ -1,5 +1,5 @@
-//! What forwarding cannot be cheaper than: copy a packet, seal it, send the run of each receiver segmented, those of many
-//! receivers in one call. The receivers are plain sockets; there is no connection, no report, nothing sent again.
+//! What forwarding cannot be cheaper than: copy a packet, seal it, send the run of each receiver segmented, the runs of
+//! many in one call. The receivers are plain sockets; there is no connection, no report, nothing sent again.
 
 use std::{
     collections::HashSet,
