@@ -190,6 +190,12 @@ impl Intake {
         all
     }
 
+    /// When there is something to ask for next.
+    pub fn asks_at(&self) -> Option<Instant> {
+        let asking = self.tracks.iter().filter(|track| track.agreed.nack);
+        asking.filter_map(|track| track.current.as_ref()?.gaps.next_due()).min()
+    }
+
     pub fn reception_reports(&mut self, now: Instant) -> Vec<ReceptionReport> {
         let with_media = self.tracks.iter_mut().filter_map(|track| {
             let current = track.current.as_mut()?;

@@ -126,8 +126,10 @@ impl Worker {
     pub(super) fn ask_for_lost(&mut self, number: u32, now: Instant) {
         let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
         let Some(publisher) = peer.publisher() else { return };
-        let ours = publisher.ssrc;
-        for lost in publisher.intake.lost(now) {
+        let (ours, all) = (publisher.ssrc, publisher.intake.lost(now));
+        let asks_at = publisher.intake.asks_at();
+        self.ask_at = self.ask_at.into_iter().chain(asks_at).min();
+        for lost in all {
             self.counts.nack_sent += lost.sequences.len() as u64;
             peer.send_rtcp(&nack(ours, lost.ssrc, &lost.sequences), &mut self.egress, &mut self.counts);
         }

@@ -48,6 +48,8 @@ pub struct Worker {
     pending: Vec<u32>,
     hand_on_at: Option<Instant>,
     pub(super) turns: Turns,
+    /// When a publisher is asked for lost packets again.
+    pub(super) ask_at: Option<Instant>,
     pub(super) next_tick: Instant,
 }
 
@@ -71,6 +73,7 @@ impl Worker {
             pending: Vec::new(),
             hand_on_at: None,
             turns: Turns::default(),
+            ask_at: None,
             next_tick: now,
         }
     }
@@ -78,7 +81,8 @@ impl Worker {
     /// When [`Self::turn`] has something to do even if nothing comes; none for a worker without peers.
     pub fn next_turn(&self) -> Option<Instant> {
         let is_idle = self.by_ufrag.is_empty() && self.outbox.is_empty() && self.egress.is_empty();
-        let next = [self.hand_on_at, self.turns.next_pace()].into_iter().flatten().fold(self.next_tick, Instant::min);
+        let next = [self.hand_on_at, self.ask_at, self.turns.next_pace()];
+        let next = next.into_iter().flatten().fold(self.next_tick, Instant::min);
         (!is_idle).then_some(next)
     }
 
@@ -87,6 +91,12 @@ impl Worker {
         if self.hand_on_at.is_some_and(|at| now >= at) {
             self.hand_on_at = None;
             self.hand_on(now);
+        }
+        if self.ask_at.is_some_and(|at| now >= at) {
+            self.ask_at = None;
+            for place in 0..self.publishers.len() {
+                self.ask_for_lost(self.publishers[place], now);
+            }
         }
         self.sweep(now);
         if self.registry.port(self.index).has_leavers.swap(false, Ordering::AcqRel) {

@@ -73,7 +73,8 @@ async fn what_is_lost_of_a_layer_on_its_way_in_is_sent_again_under_its_name() {
     let watcher = far.watch().await;
     watcher.wait_for(DEADLINE, |stats| stats.pictures.shown > 50).await.expect("it plays");
     let before = watcher.stats().pictures;
-    let after = watcher.wait_for(Duration::from_secs(60), |stats| stats.pictures.shown > before.shown + 250).await;
+    // One packet that is lost three times costs several pictures where a keyframe follows: of so many, a few such ones.
+    let after = watcher.wait_for(Duration::from_secs(90), |stats| stats.pictures.shown > before.shown + 750).await;
     let after = after.expect("it goes on").pictures;
     println!("5 % loss on three layers coming in: {after:?}");
     assert!((after.lost - before.lost) * 100 <= after.shown - before.shown, "{after:?}");
