@@ -76,6 +76,7 @@ impl Encoder {
             marker: false,
             rid: None,
             repaired_rid: None,
+            transport: None,
             payload: payload.into(),
         };
         self.index += 1;
@@ -289,8 +290,17 @@ fn sets_of_another_stream_help_nobody() {
     let (mut intake, now) = (intake(), Instant::now());
     let mut receive = |ssrc, index, payload: Vec<u8>| {
         let (timestamp, payload) = (index as u32 * 3_000, payload.into());
-        let opened =
-            Opened { ssrc, payload_type: 96, index, timestamp, marker: true, rid: None, repaired_rid: None, payload };
+        let opened = Opened {
+            ssrc,
+            payload_type: 96,
+            index,
+            timestamp,
+            marker: true,
+            rid: None,
+            repaired_rid: None,
+            transport: None,
+            payload,
+        };
         intake.receive(opened, now).unwrap()
     };
     receive(1, 70_000, aggregate(&[&sequence(1), &picture(1)]));
@@ -317,6 +327,7 @@ fn sets_of_the_offer_are_every_streams_own() {
             marker: true,
             rid: None,
             repaired_rid: None,
+            transport: None,
             payload: slice(1).into(),
         };
         let packet = intake.receive(opened, now).unwrap();

@@ -33,6 +33,7 @@ use super::*;
 
 mod hostile;
 mod late;
+mod uplink;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const VIDEO: u8 = 96;
@@ -122,10 +123,20 @@ impl Client {
     }
 
     async fn with_video(video: RTCRtpCodecParameters, local: IpAddr, profiles: Vec<SrtpProtectionProfile>) -> Self {
+        Self::with_interceptors(video, local, profiles, |registry, _| registry).await
+    }
+
+    async fn with_interceptors(
+        video: RTCRtpCodecParameters,
+        local: IpAddr,
+        profiles: Vec<SrtpProtectionProfile>,
+        add: impl FnOnce(Registry, &mut MediaEngine) -> Registry,
+    ) -> Self {
         let mut engine = MediaEngine::default();
         engine.register_codec(video, RtpCodecKind::Video).unwrap();
         engine.register_codec(codec(RtpCodecKind::Audio), RtpCodecKind::Audio).unwrap();
         let interceptors = register_default_interceptors(Registry::new(), &mut engine).unwrap();
+        let interceptors = add(interceptors, &mut engine);
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(true)
             .with_srtp_protection_profiles(profiles)
@@ -182,7 +193,15 @@ async fn publish(media: &Media, first_sequence: u16) -> Publisher {
 
 /// The same over a network that `reroute` writes into the answer.
 async fn publish_over(media: &Media, first_sequence: u16, reroute: impl FnOnce(String) -> String) -> Publisher {
-    let mut client = Client::new(both_profiles()).await;
+    publish_from(media, Client::new(both_profiles()).await, first_sequence, reroute).await
+}
+
+async fn publish_from(
+    media: &Media,
+    mut client: Client,
+    first_sequence: u16,
+    reroute: impl FnOnce(String) -> String,
+) -> Publisher {
     let mut senders = Vec::new();
     for (kind, ssrc) in [(RtpCodecKind::Video, 1_111), (RtpCodecKind::Audio, 2_222)] {
         let encoding = RTCRtpEncodingParameters {

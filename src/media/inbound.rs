@@ -139,6 +139,9 @@ impl Worker {
         let opened = keys.opener.rtp(datagram)?;
         self.counts.packets_in += 1;
         self.counts.bytes_in += datagram.len() as u64;
+        if let Some(transport) = opened.transport {
+            publisher.arrivals.note(opened.ssrc, transport, now);
+        }
         self.counts.rtx_in += u64::from(publisher.intake.repairs(opened.payload_type));
         if !peer.session.room.is_published_by(peer.session.id) {
             return Err(Dropped::NotPublishing);

@@ -329,7 +329,17 @@ mod tests {
     fn opened(ssrc: u32, payload_type: u8, index: u64, payload: &'static [u8]) -> Opened {
         let timestamp = index as u32 * 3_000;
         let payload = Bytes::from_static(payload);
-        Opened { ssrc, payload_type, index, timestamp, marker: false, rid: None, repaired_rid: None, payload }
+        Opened {
+            ssrc,
+            payload_type,
+            index,
+            timestamp,
+            marker: false,
+            rid: None,
+            repaired_rid: None,
+            transport: None,
+            payload,
+        }
     }
 
     #[test]

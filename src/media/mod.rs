@@ -22,6 +22,7 @@ mod egress;
 mod end_to_end;
 mod entrance;
 mod extension;
+mod feedback;
 mod flight;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]

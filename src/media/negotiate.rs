@@ -23,6 +23,7 @@ pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// The name under which our streams are announced (RFC 7022); one for all, as nothing distinguishes peers by it.
 const CNAME: &str = "maishou";
 const TRANSPORT_FEEDBACK: &str = "transport-cc";
+const LIMIT_FEEDBACK: &str = "goog-remb";
 
 /// What the server contributes to an answer.
 pub struct Server<'a> {
@@ -89,6 +90,9 @@ pub fn publish(offer: &Offer, server: &Server) -> Result<Agreed<Incoming>, Error
         let offered = media.codecs.first().filter(|_| media.direction.sends)?;
         let layered = media.kind == Kind::Video && media.extensions.rid.is_some() && media.rids.len() > 1;
         let rids = if layered { &media.rids[..] } else { &[] };
+        let reports = offered.feedback.iter().any(|kind| kind == TRANSPORT_FEEDBACK);
+        let of_transport = if reports { media.extensions.of_transport() } else { Extensions::default() };
+        let of_layers = media.extensions.of_layers();
         let stream = |rid: Option<&String>| Incoming {
             codec: offered.codec,
             payload_type: offered.payload_type,
@@ -98,7 +102,7 @@ pub fn publish(offer: &Offer, server: &Server) -> Result<Agreed<Incoming>, Error
             rid: rid.cloned(),
             // Layers differ in size, and the offer has one list for all.
             sets: if layered { Vec::new() } else { offered.parameter_sets() },
-            extensions: media.extensions.of_layers(),
+            extensions: of_layers.or(of_transport),
         };
         match layered {
             true => streams.extend(rids.iter().map(|rid| stream(Some(rid)))),
@@ -108,8 +112,12 @@ pub fn publish(offer: &Offer, server: &Server) -> Result<Agreed<Incoming>, Error
             direction: "recvonly",
             codecs: std::slice::from_ref(offered),
             sent: None,
-            feedback: Some("goog-remb"),
-            extensions: if layered { media.extensions.of_layers() } else { Extensions::default() },
+            feedback: if of_transport.transport.is_some() {
+                &[TRANSPORT_FEEDBACK, LIMIT_FEEDBACK]
+            } else {
+                &[LIMIT_FEEDBACK]
+            },
+            extensions: if layered { of_layers.or(of_transport) } else { of_transport },
             rids,
         })
     })?;
@@ -146,8 +154,8 @@ pub fn watch(offer: &Offer, server: &Server) -> Result<Agreed<Outgoing>, Error> 
         let has_rtx = stream.choices.iter().any(|choice| choice.rtx_payload_type.is_some());
         streams.push(stream);
         let sent = Some(Sent { ssrc, rtx_ssrc: has_rtx.then_some(rtx_ssrc) });
-        let feedback = if extensions.transport.is_some() { TRANSPORT_FEEDBACK } else { "goog-remb" };
-        Some(Answered { direction: "sendonly", codecs, sent, feedback: Some(feedback), extensions, rids: &[] })
+        let feedback: &[&str] = if extensions.transport.is_some() { &[TRANSPORT_FEEDBACK] } else { &[LIMIT_FEEDBACK] };
+        Some(Answered { direction: "sendonly", codecs, sent, feedback, extensions, rids: &[] })
     })
 }
 
@@ -166,7 +174,7 @@ struct Answered<'a> {
     codecs: &'a [Offered],
     sent: Option<Sent>,
     /// How the receiver tells the sender what the way between them carries.
-    feedback: Option<&'static str>,
+    feedback: &'static [&'static str],
     extensions: Extensions,
     /// Layers that are taken.
     rids: &'a [String],
@@ -275,7 +283,7 @@ fn media_section(section: &Section, answer: &Answered) -> MediaDescription {
     media
 }
 
-fn codec_lines(offered: &Offered, feedback: Option<&str>, lines: &mut Vec<Attribute>) {
+fn codec_lines(offered: &Offered, feedback: &[&str], lines: &mut Vec<Attribute>) {
     let payload_type = offered.payload_type;
     lines.push(attribute("rtpmap", format!("{payload_type} {}", offered.rtpmap)));
     if let Some(fmtp) = &offered.fmtp {
@@ -285,7 +293,7 @@ fn codec_lines(offered: &Offered, feedback: Option<&str>, lines: &mut Vec<Attrib
     }
     let spoken = |kind: &str| match kind {
         "nack" | "nack pli" | "ccm fir" => offered.codec.kind() == Kind::Video,
-        other => feedback == Some(other),
+        other => feedback.contains(&other),
     };
     for kind in offered.feedback.iter().filter(|kind| spoken(kind)) {
         lines.push(attribute("rtcp-fb", format!("{payload_type} {kind}")));

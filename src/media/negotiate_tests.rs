@@ -126,13 +126,22 @@ fn a_browsers_camera_is_taken_with_its_first_codec() {
     assert_eq!((agreed.streams[1].codec, agreed.streams[1].announced.media), (Codec::Opus, Some(3333)));
     assert!(video.nack && !agreed.streams[1].nack && agreed.channel);
 
-    for line in
-        ["m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n", "a=recvonly\r\n", "a=rtcp-fb:96 goog-remb\r\n", "a=setup:passive\r\n"]
-    {
+    for line in [
+        "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n",
+        "a=recvonly\r\n",
+        "a=rtcp-fb:96 goog-remb\r\n",
+        "a=rtcp-fb:96 transport-cc\r\n",
+        &format!("a=extmap:3 {TRANSPORT}\r\n"),
+        "a=setup:passive\r\n",
+    ] {
         assert!(agreed.sdp.contains(line), "{line}");
     }
     assert!(agreed.sdp.contains("a=group:BUNDLE 0 1 2\r\n") && agreed.sdp.contains("a=ice-lite\r\n"));
-    assert!(!agreed.sdp.contains("extmap") && !agreed.sdp.contains("transport-cc"), "what we do not speak");
+    assert_eq!(video.extensions.transport, Some(3));
+    assert!(!agreed.sdp.contains("toffset"), "what we do not speak");
+    let silent = published(&chromium("sendonly").replace("transport-cc", "x")).unwrap();
+    assert_eq!(silent.streams[0].extensions.transport, None);
+    assert!(!silent.sdp.contains("extmap"), "numbers on which nobody reports");
 }
 
 /// Chromium with three layers, as it writes them.
@@ -152,7 +161,7 @@ fn layers_are_taken_by_their_names() {
     let rids: Vec<_> = agreed.streams.iter().map(|stream| stream.rid.as_deref()).collect();
     assert_eq!(rids, [Some("q"), Some("h"), Some("f"), None], "three layers of the picture, and the sound");
     let extensions = agreed.streams[0].extensions;
-    assert_eq!((extensions.rid, extensions.repaired_rid, extensions.transport), (Some(10), Some(11), None));
+    assert_eq!((extensions.rid, extensions.repaired_rid, extensions.transport), (Some(10), Some(11), Some(3)));
     for line in ["a=rid:q recv\r\n", "a=simulcast:recv q;h;f\r\n", "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp"] {
         assert!(agreed.sdp.contains(line), "{line}");
     }

@@ -35,6 +35,8 @@ pub struct Opened {
     /// The layer that it is of, and the layer that it repairs, where it says so.
     pub rid: Option<Bytes>,
     pub repaired_rid: Option<Bytes>,
+    /// Its number among all packets of the peer, if it has one.
+    pub transport: Option<u16>,
     /// Without header extensions and padding; empty if there was only padding.
     pub payload: Bytes,
 }
@@ -105,6 +107,7 @@ impl Opener {
             marker: header.marker,
             rid: self.extensions.rid.and_then(|id| header.get_extension(id)),
             repaired_rid: self.extensions.repaired_rid.and_then(|id| header.get_extension(id)),
+            transport: self.extensions.transport.and_then(|id| number_of(&header.get_extension(id)?)),
             payload: plain.freeze().slice(payload_at..),
         })
     }
@@ -159,6 +162,10 @@ impl Opener {
         let bytes = datagram.get(end.checked_sub(4)?..end)?;
         Some(u64::from(u32::from_be_bytes(bytes.try_into().ok()?) & 0x7fff_ffff))
     }
+}
+
+fn number_of(extension: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(extension.get(..2)?.try_into().ok()?))
 }
 
 fn dropped(stale: Stale) -> Dropped {

@@ -10,6 +10,7 @@ use super::{
     dtls::{Keys, Progress},
     egress::{Egress, Path, Refused},
     extension::{Extensions, TRANSPORT_LEN, write_transport},
+    feedback::Arrivals,
     forward::{Leg, Stamp},
     intake::Intake,
     keyframe::Throttle,
@@ -56,6 +57,7 @@ pub struct Publisher {
     pub extensions: Extensions,
     /// The SSRC of our reports to her.
     pub ssrc: u32,
+    pub arrivals: Arrivals,
     pub announced: Vec<u32>,
     /// When her first packet came, and her last.
     pub began_at: Option<Instant>,
@@ -87,6 +89,7 @@ impl Peer {
                     throttles: streams.iter().map(|_| Throttle::new(config.keyframe_interval())).collect(),
                     extensions: streams.iter().fold(Extensions::default(), |all, stream| all.or(stream.extensions)),
                     ssrc: rand::random::<u32>() | 1,
+                    arrivals: Arrivals::new(now),
                     announced: announced.flatten().collect(),
                     intake: Intake::new(streams, names, now),
                     began_at: None,

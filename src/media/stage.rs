@@ -286,8 +286,17 @@ mod tests {
                 let rid = Some(Bytes::copy_from_slice(if *track == 0 { b"a" } else { b"b" }));
                 let ssrc = u32::from(*track) + 1;
                 let (timestamp, payload) = (index as u32 / 10 * 3_000, Bytes::copy_from_slice(payload));
-                let opened =
-                    Opened { ssrc, payload_type: 96, index, timestamp, marker: true, rid, repaired_rid: None, payload };
+                let opened = Opened {
+                    ssrc,
+                    payload_type: 96,
+                    index,
+                    timestamp,
+                    marker: true,
+                    rid,
+                    repaired_rid: None,
+                    transport: None,
+                    payload,
+                };
                 intake.receive(opened, now).unwrap()
             });
             let room = "room".parse().unwrap();

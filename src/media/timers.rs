@@ -47,6 +47,7 @@ impl Worker {
                     self.report_to_publisher(number, now);
                 }
                 self.ask_for_lost(number, now);
+                self.tell_arrivals(number);
                 self.notice_stall(number, now);
             }
             Role::Viewer(viewer) => {
@@ -132,6 +133,17 @@ impl Worker {
         for lost in all {
             self.counts.nack_sent += lost.sequences.len() as u64;
             peer.send_rtcp(&nack(ours, lost.ssrc, &lost.sequences), &mut self.egress, &mut self.counts);
+        }
+    }
+
+    /// By this her encoder finds what her uplink carries.
+    fn tell_arrivals(&mut self, number: u32) {
+        let Some(peer) = self.peers.get_mut(number as usize).and_then(Option::as_deref_mut) else { return };
+        let Role::Publisher(publisher) = &mut peer.role else { return };
+        let ours = publisher.ssrc;
+        let all: Vec<_> = std::iter::from_fn(|| publisher.arrivals.tell(ours)).collect();
+        for told in all {
+            peer.send_rtcp(&[Box::new(told)], &mut self.egress, &mut self.counts);
         }
     }
 

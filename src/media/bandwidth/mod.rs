@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 
+#[cfg(test)]
+pub use self::arrivals::arrivals as read_arrivals;
 pub use self::probe::Probe;
 use self::{
     arrivals::{Clock, Reading, arrivals},
