@@ -28,7 +28,12 @@ export function pictureOf(quality, title) {
 }
 
 function facts({ watching, bits_out, loss, round_trip_ms, first_frame_ms, first_frames, freezes, freeze_ms }, uplink) {
-  const both = (values, write, name) => ({ text: write(values.p50), more: `p95 ${write(values.p95)}`, mark: mark(name, values.p95) });
+  const both = (values, write, name) => ({
+    text: write(values.p50),
+    mark: mark(name, values.p50),
+    more: `p95 ${write(values.p95)}`,
+    moreMark: mark(name, values.p95),
+  });
   const nothing = { text: '–', more: '' };
   return [
     fact('In', uplink ? { text: bitrate(uplink.bits ?? 0), more: `${Math.round(uplink.frames ?? 0)} fps` } : { text: 'Nobody', more: 'publishes' }),
@@ -41,8 +46,10 @@ function facts({ watching, bits_out, loss, round_trip_ms, first_frame_ms, first_
   ];
 }
 
-function fact(name, { text, more, mark: state = 'good' }) {
-  return el('div', { data: { state } }, el('dt', { textContent: name }), el('dd', {}, text, more && el('small', { textContent: more })));
+// The card is of the worse of both values' colour, which is the second's (p95); each value has its own.
+function fact(name, { text, more, mark: state = 'good', moreMark = state }) {
+  const second = more && el('small', { data: { state: moreMark }, textContent: more });
+  return el('div', { data: { state: moreMark } }, el('dt', { textContent: name }), el('dd', { data: { state } }, el('span', { textContent: text }), second));
 }
 
 function mark(name, value) {
